@@ -1,0 +1,217 @@
+"""The command line: parse, compose, call.  Every command is a few lines over ``speechgate.recipe``."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from speechgate.errors import ConfigError, SpeechgateError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+Corpus = Annotated[str, typer.Option(help="corpus, a folder of recipes/")]
+Tasks = Annotated[str, typer.Option("--task", help="asr, st or st:eng; several with commas; all by default")]
+Langs = Annotated[str, typer.Option("--lang", help="spoken languages, ISO 639 codes with commas; all by default")]
+Data = Annotated[Path, typer.Option(help="folder of manifests and audio")]
+Exp = Annotated[Path, typer.Option(help="folder of experiments")]
+Source = Annotated[str, typer.Option(help="auto, apt, tarball, bundled, or a folder with the corpus")]
+Sparsity = Annotated[str, typer.Option(help="share of modules to skip, several with commas; 0 is the dense model")]
+Stack = Annotated[str, typer.Option(help="stack to gate: encoder, decoder or both")]
+Name = Annotated[str, typer.Option(help="experiment, a folder of exp/<corpus>; chosen by stack and sparsity otherwise")]
+Split = Annotated[str, typer.Option(help="dev or test")]
+DATA, EXP = Path("data"), Path("exp")
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _targets(text: str) -> list[float]:
+    try:
+        return [float(part) for part in _list(text)]
+    except ValueError as error:
+        raise ConfigError(f"--sparsity {text!r}: give numbers from 0 to 1 with commas, such as 0.3,0.5") from error
+
+
+def _experiments(name: str, stack: str, sparsity: str) -> list[str]:
+    """The experiments that --name, or --stack and --sparsity, stand for; "dense" without any."""
+    if name:
+        return _list(name)
+    return ["dense" if not target else f"gates_{stack}_{target:.2f}" for target in _targets(sparsity or "0")]
+
+
+@app.command()
+def download(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
+    """Bring a corpus to this machine."""
+    from speechgate.recipe import CORPORA, Recipe
+
+    print(CORPORA[Recipe(corpus).corpus].download(data, source))
+
+
+@app.command()
+def prepare(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
+    """Write the manifests of a corpus, downloading it first if need be, and a report of what was mended or left out."""
+    from speechgate.corpus.prompts_report import report_path, summary_table
+    from speechgate.recipe import Recipe
+
+    Recipe(corpus, data).prepare(source)
+    Console().print(summary_table(json.loads(report_path(data).read_text())))
+
+
+@app.command()
+def tokenize(corpus: Corpus = "prompts", data: Data = DATA) -> None:
+    """Train the tokens of a corpus."""
+    from speechgate.recipe import Recipe
+
+    tokenizer = Recipe(corpus, data).tokenizer()
+    print(f"{data / corpus / 'tokens'}: {len(tokenizer)} tokens")
+
+
+@app.command()
+def train(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    conf: Annotated[str, typer.Option(help="conf/train name or path, several with commas; the curriculum otherwise")] = "",
+    sparsity: Sparsity = "",
+    stack: Stack = "",
+    init: Annotated[Path | None, typer.Option(help="checkpoint folder to continue from")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value of the configuration")] = None,
+    source: Source = "auto",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Train a model by the recipe's curriculum, or gates (with --sparsity) on a trained one."""
+    from speechgate.config import load_experiment
+    from speechgate.recipe import Recipe, with_gates
+
+    recipe = Recipe(corpus, data, exp)
+    recipe.prepare(source)
+    for name in _list(conf or ("gates" if sparsity or stack else "acoustics,dense")):
+        for target in _targets(sparsity) or [None]:
+            experiment = with_gates(load_experiment(name, override or ()), stack or None, target)
+            print(recipe.train(experiment, _list(task), _list(lang), init=init))
+
+
+@app.command()
+def decode(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    conf: Annotated[str, typer.Option(help="conf/decode name or path")] = "beam",
+    name: Name = "",
+    sparsity: Sparsity = "",
+    stack: Stack = "decoder",
+    split: Split = "test",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Write the hypotheses of trained models; gated ones are timed against the dense one."""
+    from speechgate.recipe import Recipe, decode_options
+
+    recipe = Recipe(corpus, data, exp)
+    for experiment in _experiments(name, stack, sparsity):
+        folder, dense = recipe.folder_of(experiment), experiment == "dense"
+        reference = None if dense else recipe.folder_of("dense")
+        print(recipe.decode(folder, split, _list(task), _list(lang), decode_options(conf), reference, deaf=dense))
+
+
+@app.command()
+def score(
+    corpus: Corpus = "prompts",
+    name: Name = "",
+    sparsity: Sparsity = "",
+    stack: Stack = "decoder",
+    split: Split = "test",
+    exp: Exp = EXP,
+) -> None:
+    """WER, CER, BLEU and chrF of what was decoded; everything decoded by default."""
+    from speechgate.recipe import Recipe
+    from speechgate.scoring.score import score_directory
+
+    home = Recipe(corpus, exp=exp).home
+    chosen = _experiments(name, stack, sparsity) if name or sparsity else []
+    folders = [home / each / f"decode_{split}" for each in chosen] or sorted(home.glob(f"*/decode_{split}"))
+    if not folders:
+        raise ConfigError(f"nothing is decoded in {home}: run speechgate decode first")
+    for folder in folders:
+        for row in score_directory(folder)["rows"]:
+            low, high = row["ci95"]
+            print(f"{folder}  {row['task']} {row['src']}-{row['tgt']}  {row['metric']} {row['value']:.1f} [{low:.1f}, {high:.1f}]")
+
+
+@app.command()
+def sweep(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    conf: Annotated[str, typer.Option(help="conf/train name or path of the gates")] = "gates",
+    sparsity: Sparsity = "0.25,0.5,0.75",
+    stack: Annotated[str, typer.Option(help="stacks to gate, several with commas")] = "decoder",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Train gates at several targets, decode and score each beside the dense model, and report."""
+    from speechgate.demo import Point, run_points
+    from speechgate.recipe import Recipe
+
+    points = [Point(each, target) for each in _list(stack) for target in _targets(sparsity)]
+    run_points(Recipe(corpus, data, exp), points, conf, Recipe(corpus, data, exp).home, _list(task), _list(lang))
+
+
+@app.command()
+def report(corpus: Corpus = "prompts", split: Split = "test", data: Data = DATA, exp: Exp = EXP) -> None:
+    """Write one page and results.json over everything that is decoded and scored: exp/<corpus>/report."""
+    from speechgate.demo import write_page
+    from speechgate.recipe import Recipe
+
+    recipe = Recipe(corpus, data, exp)
+    scored = sorted(path.parent for path in recipe.home.glob(f"*/decode_{split}/scores.json"))
+    if not scored:
+        raise ConfigError(f"nothing is scored in {recipe.home}: run speechgate score first")
+    write_page(recipe, scored, recipe.home / "report")
+
+
+@app.command()
+def bench(corpus: Corpus = "prompts", name: Name = "", data: Data = DATA, exp: Exp = EXP) -> None:
+    """Time every gated experiment against the dense one on the same audio and output length, in one run."""
+    from speechgate.demo import bench_experiments
+    from speechgate.recipe import Recipe
+
+    bench_experiments(Recipe(corpus, data, exp), _list(name))
+
+
+@app.command()
+def demo(
+    source: Source = "auto",
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="train the dense model too (needs a GPU)")] = False,
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """The main job, end to end: prepare prompts, train gates, decode, score, report."""
+    from speechgate.demo import run_demo
+
+    run_demo(source, from_scratch, data, exp)
+
+
+def main() -> None:
+    """Entry point: user errors become one line on standard error and exit status 2."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    try:
+        app()
+    except SpeechgateError as error:
+        print(f"speechgate: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"speechgate: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Configuration: dataclasses for every YAML group, strict loading, and the resolved copy kept with a checkpoint.
+
+A misspelt key is an error that names the file and suggests the nearest key.  Sections whose keys are ESPnet's
+(``frontend``, ``encoder``, ``decoder``...) are checked against the constructor that they go to.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from speechgate.errors import ConfigError
+
+CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model: keyword arguments of ESPnet's classes, a section a class.
+
+    ``hybrid`` goes to ``ESPnetS2TModel`` (ctc_weight, lsm_weight...); ``specaug`` may be null.
+    ``min_seconds`` pads shorter recordings with silence (OWSM's 30 s window, or what subsampling needs).
+    """
+
+    frontend: dict[str, Any] = field(default_factory=dict)
+    specaug: dict[str, Any] | None = None
+    normalize: dict[str, Any] = field(default_factory=dict)
+    encoder: dict[str, Any] = field(default_factory=dict)
+    decoder: dict[str, Any] = field(default_factory=dict)
+    hybrid: dict[str, Any] = field(default_factory=dict)
+    init: str = "xavier_uniform"
+    min_seconds: float = 0.2
+
+
+@dataclass(frozen=True)
+class GatesConfig:
+    """The gates of one model; see docs/gates.md for the meaning and the formulas.
+
+    ``target`` is the share of modules to skip in ``stack``.  Shares of the run (``ramp``, ``settle``) are fractions
+    of the number of updates.
+    """
+
+    stack: str = "decoder"
+    target: float = 0.5
+    context: tuple[str, ...] = ("task", "language", "audio")
+    hidden: int = 32
+    initial_logit: float = 2.0
+    temperature: float = 0.66
+    alpha: float = 5.0
+    ramp: float = 0.4
+    settle: float = 0.4
+    learning_rate: float = 1e-2
+
+    def __post_init__(self) -> None:
+        choices("gates.stack", self.stack, ("encoder", "decoder", "both"))
+        for name in self.context:
+            choices("gates.context", name, ("task", "language", "audio"))
+        if not 0.0 <= self.target < 1.0:
+            raise ConfigError(f"gates.target is {self.target}: give the share of modules to skip, 0 <= target < 1")
+        if self.ramp + self.settle > 1.0:
+            raise ConfigError(f"gates.ramp {self.ramp} and gates.settle {self.settle} are shares of one run: sum <= 1")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """A pre-trained Whisper encoder whose output the encoder learns to predict (``model``: folder or hub name)."""
+
+    model: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.  ``max_duration`` is seconds of audio a batch; ``max_seconds`` the longest recording used."""
+
+    updates: int = 1000
+    max_duration: float = 60.0
+    min_seconds: float = 0.3
+    max_seconds: float = 30.0
+    buckets: int = 10
+    workers: int = 0
+    task_temperature: float = 2.0
+    ctc_weight: float = 0.3
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    final_scale: float = 0.02
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    precision: str = "auto"
+    speed_perturb: tuple[float, ...] = ()
+    teacher: TeacherConfig | None = None
+    validate_every: int = 200
+    patience: int = 0
+    average: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All of one training.
+
+    Either ``model`` names a file of conf/model, or ``init`` an experiment of the same corpus whose model goes on.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    model: ModelConfig | None = None
+    init: str | None = None
+    gates: GatesConfig | None = None
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def choices(key: str, value: str, known: Iterable[str]) -> str:
+    """Return ``value`` if it is among ``known``; otherwise raise a ConfigError that lists them and the nearest."""
+    known = list(known)
+    if value in known:
+        return value
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{key}: {value!r} is not known{hint} Choose from: {', '.join(known)}")
+
+
+def check_keys(where: str, given: Mapping[str, Any], allowed: Iterable[str]) -> None:
+    """Raise a ConfigError for the first key of ``given`` that is not ``allowed``."""
+    allowed = list(allowed)
+    for key in given:
+        choices(where, key, allowed)
+
+
+def from_mapping[T](cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build the dataclass ``cls`` from plain values; nested dataclasses are built from nested mappings.
+
+    Raises:
+        ConfigError: an unknown key, or a value of another type than the default's.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    check_keys(where, values, fields)
+    built = {}
+    for key, value in values.items():
+        nested = _NESTED.get((cls.__name__, key))
+        if nested is not None and isinstance(value, Mapping):
+            value = from_mapping(nested, value, f"{where}.{key}")
+        else:
+            value = _checked(f"{where}.{key}", value, fields[key])
+        built[key] = value
+    try:
+        return cls(**built)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+_NESTED: dict[tuple[str, str], type] = {
+    ("Experiment", "model"): ModelConfig,
+    ("Experiment", "gates"): GatesConfig,
+    ("Experiment", "train"): TrainConfig,
+    ("TrainConfig", "teacher"): TeacherConfig,
+}
+
+
+def _checked(where: str, value: Any, spec: dataclasses.Field) -> Any:
+    """Convert lists to tuples and integers to floats as the field's default asks; refuse other types."""
+    default = spec.default
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, bool) or default is None or default is dataclasses.MISSING:
+        return value
+    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, type(default)) or isinstance(value, bool):
+        raise ConfigError(f"{where}: {value!r} is not of type {type(default).__name__}")
+    return value
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: no such file (the message lists its neighbours), or not a mapping.
+    """
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise ConfigError(f"no configuration {path}; in that folder: {', '.join(known) or 'nothing'}")
+    values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is not a mapping of keys to values")
+    return {str(key): value for key, value in values.items()}
+
+
+def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read a training configuration: a path, or the stem of a file in conf/train.
+
+    ``model: NAME`` is replaced by conf/model/NAME.yaml.  ``overrides`` are dotted, such as ``train.updates=10``.
+    """
+    path = Path(conf) if str(conf).endswith(".yaml") else CONF_DIR / "train" / f"{conf}.yaml"
+    values = load_yaml(path)
+    values.setdefault("name", path.stem)
+    if isinstance(values.get("model"), str):
+        values["model"] = load_yaml(CONF_DIR / "model" / f"{values['model']}.yaml")
+    try:
+        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(list(overrides)))
+    except ValueError as error:
+        raise ConfigError(f"override of {path}: {error}") from error
+    plain = OmegaConf.to_container(merged, resolve=True)
+    return from_mapping(Experiment, plain, str(path))  # type: ignore[arg-type]
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The plain form of a configuration dataclass, as stored in config.yaml."""
+    return OmegaConf.to_container(OmegaConf.create(dataclasses.asdict(config)))  # type: ignore[return-value]
+
+
+def to_yaml(config: Any) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(to_mapping(config)))

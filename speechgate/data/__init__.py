@@ -1,0 +1,1 @@
+"""From manifests to batches: tasks are expanded at load time, batches are filled by seconds of audio."""

@@ -1,0 +1,126 @@
+"""Batches of examples as tensors.
+
+Shapes: B batch, N samples, L tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse.cut import Cut
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from speechgate.data.tasks import reference
+from speechgate.errors import AudioError
+from speechgate.task import Task
+from speechgate.text.normalize import normalize_for_training
+from speechgate.text.tokenizer import Tokenizer
+
+SAMPLE_RATE = 16_000  # Hz
+TAIL_SAMPLES = 512  # silence after each recording, so that its last frames never depend on its neighbours
+IGNORE = -1  # label of positions without a loss
+
+
+@dataclass
+class Batch:
+    """A batch on one device.  Lengths stay on the CPU, where padding, CTC and scheduling need them.
+
+    Attributes:
+        speech_BN: waveform in [-1, 1], 16 kHz, zero-padded; ``speech_lengths`` (B) counts samples with the tail.
+        decoder_in_BL, decoder_out_BL: ``<sos> prompt text`` and ``prompt text <eos>`` (padded with <eos> and IGNORE).
+        ctc_BL, ctc_lengths: the transcript in the spoken language, whatever the task (padded with 0).
+    """
+
+    cut_ids: list[str]
+    tasks: list[Task]
+    speech_BN: Tensor
+    speech_lengths: Tensor
+    decoder_in_BL: Tensor
+    decoder_in_lengths: Tensor
+    decoder_out_BL: Tensor
+    ctc_BL: Tensor
+    ctc_lengths: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Move the tensors that modules read; lengths stay where they are."""
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor) and not f.name.endswith("_lengths")
+        }
+        return Batch(**{f.name: getattr(self, f.name) for f in fields(self)} | moved)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+def load_audio(cut: Cut) -> Tensor:
+    """The cut's samples, (N,) float32 at 16 kHz.
+
+    Raises:
+        AudioError: unreadable, not 16 kHz, not mono, empty, or with samples that are not finite.
+    """
+    try:
+        samples = cut.load_audio()
+    except Exception as error:
+        raise AudioError(f"cut {cut.id}: {cut.recording.sources[0].source} cannot be read: {error}") from error
+    where = f"cut {cut.id}: {cut.recording.sources[0].source}"
+    if cut.sampling_rate != SAMPLE_RATE:
+        raise AudioError(f"{where} has {cut.sampling_rate} Hz, not {SAMPLE_RATE}: prepare the corpus again")
+    if samples.shape[0] != 1 or samples.shape[1] == 0:
+        raise AudioError(f"{where} has {samples.shape[0]} channels of {samples.shape[1]} samples: one channel is needed")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{where} has samples that are not finite")
+    return torch.from_numpy(samples[0])
+
+
+def pad_speech(recordings: Sequence[Tensor], min_seconds: float) -> tuple[Tensor, Tensor]:
+    """Stack waveforms into (B, N) and their lengths (B), each followed by the tail of silence."""
+    shortest = int(min_seconds * SAMPLE_RATE)
+    lengths = torch.tensor([max(len(recording), shortest) + TAIL_SAMPLES for recording in recordings])
+    speech_BN = torch.zeros(len(recordings), int(lengths.max()))
+    for row, recording in zip(speech_BN, recordings, strict=True):
+        row[: len(recording)] = recording
+    return speech_BN, lengths
+
+
+def make_batch(cuts: Sequence[Cut], tokenizer: Tokenizer, min_seconds: float) -> Batch:
+    """Load and tokenize the examples of one batch."""
+    tasks = [Task.parse(cut.custom["task"]) for cut in cuts]
+    speech_BN, speech_lengths = pad_speech([load_audio(cut) for cut in cuts], min_seconds)
+    texts, transcripts = [], []
+    for cut, task in zip(cuts, tasks, strict=True):
+        text = normalize_for_training(reference(cut, task), task.tgt)
+        transcript = normalize_for_training(cut.supervisions[0].text, task.src)
+        texts.append(torch.tensor(tokenizer.prompt(task) + tokenizer.encode(text)))
+        transcripts.append(torch.tensor(tokenizer.encode(transcript), dtype=torch.long))
+    sos, eos = torch.tensor([tokenizer.sos]), torch.tensor([tokenizer.eos])
+
+    def pad(sequences: list[Tensor], value: int) -> Tensor:
+        return pad_sequence(sequences, batch_first=True, padding_value=value)
+
+    return Batch(
+        cut_ids=[cut.custom["cut_id"] for cut in cuts],
+        tasks=tasks,
+        speech_BN=speech_BN,
+        speech_lengths=speech_lengths,
+        decoder_in_BL=pad([torch.cat([sos, text]) for text in texts], tokenizer.eos),
+        decoder_in_lengths=torch.tensor([len(text) + 1 for text in texts]),
+        decoder_out_BL=pad([torch.cat([text, eos]) for text in texts], IGNORE),
+        ctc_BL=pad(transcripts, 0),
+        ctc_lengths=torch.tensor([len(transcript) for transcript in transcripts]),
+    )
+
+
+class ExampleDataset(torch.utils.data.Dataset):
+    """Turns a CutSet of one batch, as lhotse's samplers yield it, into a ``Batch``."""
+
+    def __init__(self, tokenizer: Tokenizer, min_seconds: float) -> None:
+        self.tokenizer = tokenizer
+        self.min_seconds = min_seconds
+
+    def __getitem__(self, cuts: Any) -> Batch:
+        return make_batch(list(cuts), self.tokenizer, self.min_seconds)

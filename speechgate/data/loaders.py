@@ -1,0 +1,78 @@
+"""Data loaders: tasks mixed by temperature, batches filled by seconds of audio (lhotse)."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lhotse.dataset import DynamicBucketingSampler
+from lhotse.dataset.sampling.simple import SimpleCutSampler
+from torch.utils.data import DataLoader
+
+from speechgate.config import TrainConfig
+from speechgate.data.batch import ExampleDataset
+from speechgate.data.tasks import expand, expanded
+from speechgate.errors import ManifestError
+from speechgate.task import Task
+from speechgate.text.tokenizer import Tokenizer
+
+
+def mixing_weights(seconds: Sequence[float], temperature: float) -> list[float]:
+    """Sampling weights of the tasks: hours ** (1 / temperature), summing to 1; 1 is proportional, infinity uniform."""
+    raw = [value ** (1 / temperature) for value in seconds]
+    return [value / sum(raw) for value in raw]
+
+
+def usable(cuts: Iterable[Cut], config: TrainConfig) -> list[Cut]:
+    """The cuts of trainable length.
+
+    Raises:
+        ManifestError: none is left.
+    """
+    kept = [cut for cut in cuts if config.min_seconds <= cut.duration <= config.max_seconds]
+    if not kept:
+        raise ManifestError(f"no cut lasts between {config.min_seconds} and {config.max_seconds} s")
+    return kept
+
+
+def train_loader(
+    cuts: Iterable[Cut], tasks: Sequence[Task], tokenizer: Tokenizer, config: TrainConfig, min_seconds: float
+) -> DataLoader:
+    """An endless loader of batches of about ``config.max_duration`` seconds, examples of similar length together."""
+    kept = usable(cuts, config)
+    sets = [expanded(kept, task) for task in tasks]
+    weights = mixing_weights([sum(cut.duration for cut in examples) for examples in sets], config.task_temperature)
+    mixed = CutSet.mux(*[examples.shuffle().repeat(preserve_id=True) for examples in sets], weights=weights, seed=config.seed)
+    sampler = DynamicBucketingSampler(
+        mixed,
+        max_duration=config.max_duration,
+        num_buckets=config.buckets,
+        shuffle=True,
+        seed=config.seed,
+        buffer_size=4000,
+        num_cuts_for_bins_estimate=2000,
+        sync_buckets=False,
+    )
+    return _loader(sampler, tokenizer, min_seconds, config.workers)
+
+
+def eval_loader(
+    cuts: Iterable[Cut], tasks: Sequence[Task], tokenizer: Tokenizer, max_duration: float, min_seconds: float, workers: int = 0
+) -> DataLoader:
+    """One pass over all examples, sorted by length so that batches hold little padding."""
+    examples = sorted(expand(cuts, tasks), key=lambda cut: (-cut.duration, cut.id))
+    if not examples:
+        raise ManifestError(f"no cut of the manifest fits any of: {', '.join(map(str, tasks))}")
+    sampler = SimpleCutSampler(CutSet.from_cuts(examples), max_duration=max_duration, shuffle=False)
+    return _loader(sampler, tokenizer, min_seconds, workers)
+
+
+def _loader(sampler: Any, tokenizer: Tokenizer, min_seconds: float, workers: int) -> DataLoader:
+    return DataLoader(
+        ExampleDataset(tokenizer, min_seconds),
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=8 if workers > 0 else None,
+    )

@@ -1,0 +1,1 @@
+"""Decoding: from checkpoints and cuts to hypotheses, with closed modules really skipped."""

@@ -1,0 +1,120 @@
+"""The engine: speech and tasks in, hypotheses and the gates that made them out.
+
+It reads no files, prints nothing and keeps no state but the prepared weights of the masks seen so far.
+
+Shapes: B batch, N samples, T encoder frames, V vocabulary, S gate sites.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from speechgate.decoding.search import DecoderWeights, Hypothesis, SearchOptions, SearchTokens, greedy_ctc, prepare_decoder, search
+from speechgate.gates.cost import CostTable
+from speechgate.gates.sites import STACK_KINDS
+from speechgate.model.checkpoint import Checkpoint
+from speechgate.model.espnet_compat import make_pad_mask
+from speechgate.task import Task
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What decoding one utterance gave: texts, the n-best list, the gates in force (S) and the compute spent (MACs)."""
+
+    text: str
+    ctc_text: str
+    hypotheses: tuple[Hypothesis, ...]
+    open_S: tuple[bool, ...]
+    macs: float
+    macs_dense: float
+
+
+class Engine:
+    """Decodes batches with one checkpoint.  Closed modules do not run; utterances do not influence each other."""
+
+    def __init__(self, checkpoint: Checkpoint, options: SearchOptions) -> None:
+        self.model = checkpoint.model.eval()
+        self.tokenizer = checkpoint.tokenizer
+        self.options = options
+        self.gates = getattr(self.model, "gates", None)
+        self.cost = CostTable(self.model)
+        tokenizer = self.tokenizer
+        forbidden = tokenizer.specials - {tokenizer.eos}
+        self.tokens = SearchTokens(tokenizer.sos, tokenizer.eos, tokenizer.blank, tuple(sorted(forbidden)))
+        self._dense = prepare_decoder(self.model.decoder)
+        self._by_mask: dict[tuple[bool, ...], DecoderWeights] = {}
+
+    @torch.inference_mode()
+    def decode(self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task]) -> list[Decoded]:
+        """Decode a batch of padded waveforms at 16 kHz (see ``speechgate.data.batch.pad_speech``)."""
+        encoder_out_BTD, frames_B, open_BS = self.encode(speech_BN, lengths_B, tasks)
+        log_probs_BTV = self.model.ctc.log_softmax(encoder_out_BTD)
+        found = self.search(encoder_out_BTD, log_probs_BTV, frames_B, tasks, open_BS)
+        ctc_ids = greedy_ctc(log_probs_BTV, frames_B, self.tokenizer.blank)
+        hop = self.model.frontend.hop_length
+        decoded = []
+        for i, hypotheses in enumerate(found):
+            features = int(lengths_B[i]) // hop + 1
+            macs, dense = self.cost.utterance_macs(
+                open_BS[i], features, int(frames_B[i]), hypotheses[0].steps, self.options.beam_size
+            )
+            decoded.append(
+                Decoded(
+                    text=self.tokenizer.decode(hypotheses[0].tokens),
+                    ctc_text=self.tokenizer.decode(ctc_ids[i]),
+                    hypotheses=tuple(hypotheses),
+                    open_S=tuple(open_BS[i].tolist()),
+                    macs=macs,
+                    macs_dense=dense,
+                )
+            )
+        return decoded
+
+    @torch.inference_mode()
+    def encode(self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the encoder's output (B, T, D), its lengths (B) on the CPU and the gates of both stacks (B, S)."""
+        if self.gates is None:
+            out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
+            return out_BTD, frames_B.cpu(), torch.ones(len(tasks), len(self.cost.sites), dtype=torch.bool)
+        self.gates.set_context(tasks)
+        out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
+        frames_B = frames_B.cpu()
+        mask_BT = ~make_pad_mask(frames_B, maxlen=out_BTD.size(1)).to(out_BTD.device)
+        self.gates.decide("decoder", out_BTD, mask_BT)
+        return out_BTD, frames_B, self.gates.mask_BS(len(tasks))
+
+    @torch.inference_mode()
+    def search(
+        self, encoder_out_BTD: Tensor, log_probs_BTV: Tensor, frames_B: Tensor, tasks: Sequence[Task], open_BS: Tensor
+    ) -> list[list[Hypothesis]]:
+        """Search for each utterance with its own decoder gates; utterances with the same gates go together."""
+        prompts = [self.tokenizer.prompt(task) for task in tasks]
+        sites = [i for i, site in enumerate(self.cost.sites) if site.stack == "decoder"]
+        groups: dict[tuple[bool, ...], list[int]] = {}
+        for row, mask in enumerate(open_BS[:, sites].tolist()):
+            groups.setdefault(tuple(mask), []).append(row)
+        found: list[list[Hypothesis]] = [[] for _ in tasks]
+        for mask, rows in groups.items():
+            index = torch.tensor(rows)
+            longest = int(frames_B[index].max())
+            at = index.to(encoder_out_BTD.device)
+            hypotheses = search(
+                self._weights(mask),
+                log_probs_BTV[at, :longest] if self.options.ctc_weight > 0 else None,
+                encoder_out_BTD[at, :longest],
+                frames_B[index],
+                [prompts[row] for row in rows],
+                self.options,
+                self.tokens,
+            )
+            for row, nbest in zip(rows, hypotheses, strict=True):
+                found[row] = nbest
+        return found
+
+    def _weights(self, mask: tuple[bool, ...]) -> DecoderWeights:
+        if mask not in self._by_mask:
+            open_LK = torch.tensor(mask).unflatten(0, (-1, len(STACK_KINDS["decoder"])))
+            self._by_mask[mask] = self._dense.only(open_LK)
+        return self._by_mask[mask]

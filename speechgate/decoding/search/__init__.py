@@ -1,0 +1,22 @@
+"""Exact, batched, label-synchronous search over a Transformer decoder and CTC, closed modules left out.
+
+It finds the hypotheses of ESPnet's ``BatchBeamSearch`` on the same weights.  It reads no files, prints nothing and
+keeps no state between calls; the device is that of the tensors given.
+"""
+
+from speechgate.decoding.search.beam import search
+from speechgate.decoding.search.ctc import CtcPrefixScorer, greedy_ctc
+from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
+from speechgate.decoding.search.weights import DECODER_KINDS, DecoderWeights, prepare_decoder
+
+__all__ = [
+    "DECODER_KINDS",
+    "CtcPrefixScorer",
+    "DecoderWeights",
+    "Hypothesis",
+    "SearchOptions",
+    "SearchTokens",
+    "greedy_ctc",
+    "prepare_decoder",
+    "search",
+]

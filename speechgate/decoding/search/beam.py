@@ -1,0 +1,209 @@
+"""Label-synchronous beam search over a batch of utterances.
+
+Shapes: B utterances still searched, J hypotheses held of each (one at first, then K = beam_size), C candidate tokens
+of a hypothesis, T frames, D width, V tokens, L tokens of a hypothesis.
+
+The reference is ESPnet's ``BatchBeamSearch`` (pre-beam on the decoder's scores, CTC over what follows the prompt, end
+detection after eq. 50 of Watanabe et al., 2017): same hypotheses, whatever utterances share the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from speechgate.decoding.search.ctc import CtcPrefixScorer
+from speechgate.decoding.search.ended import EndedHypotheses
+from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
+from speechgate.decoding.search.running import RunningDecoder
+from speechgate.decoding.search.weights import DecoderWeights
+from speechgate.errors import ConfigError
+
+
+@dataclass
+class _Beam:
+    """The hypotheses held.  ``decoder_BJ`` is -inf where a slot holds none, which keeps it from being chosen."""
+
+    tokens_BJL: Tensor
+    decoder_BJ: Tensor
+    parents_BJ: Tensor
+    ctc_BJ: Tensor
+    total_BJ: Tensor
+
+    @property
+    def last_BJ(self) -> Tensor:
+        return self.tokens_BJL[:, :, -1]
+
+    def keep(self, rows: Tensor) -> "_Beam":
+        return _Beam(*(value[rows] for value in vars(self).values()))
+
+
+@torch.inference_mode()
+def search(
+    weights: DecoderWeights,
+    ctc_log_probs_BTV: Tensor | None,
+    encoder_out_BTD: Tensor,
+    lengths_B: Tensor,
+    prompts: Sequence[Sequence[int]],
+    options: SearchOptions,
+    tokens: SearchTokens,
+) -> list[list[Hypothesis]]:
+    """Find the best hypotheses of every utterance of a batch.
+
+    Args:
+        weights: the decoder's open modules, the same for the whole batch.
+        ctc_log_probs_BTV: the CTC head's log-probabilities; may be None where ``options.ctc_weight`` is 0.
+        encoder_out_BTD: encoder output, padded; it decides the device.
+        lengths_B: frames of each utterance, at least 1.
+        prompts: what follows <sos>, of one length for all utterances; only the decoder scores it.
+        options: see SearchOptions.
+        tokens: see SearchTokens.
+
+    Returns:
+        For each utterance at most ``options.nbest`` hypotheses, best first.  There is none where the encoder output
+        is not finite, or where every hypothesis was shorter than ``options.min_length_ratio`` allows.
+
+    Raises:
+        ConfigError: the beam is wider than the vocabulary, CTC is weighted but missing, or prompts or lengths are not
+            as they should be.
+    """
+    _check(weights, ctc_log_probs_BTV, lengths_B, prompts, options)
+    lengths_B = lengths_B.to(encoder_out_BTD.device, torch.int64)
+    found = _Search(weights, ctc_log_probs_BTV, encoder_out_BTD, lengths_B, prompts, options, tokens).run()
+    missing = [index for index, hypotheses in enumerate(found) if not hypotheses]
+    if missing and options.min_length_ratio >= 0.1:
+        again = search(
+            weights,
+            None if ctc_log_probs_BTV is None else ctc_log_probs_BTV[missing],
+            encoder_out_BTD[missing],
+            lengths_B[missing],
+            [prompts[index] for index in missing],
+            replace(options, min_length_ratio=max(0.0, options.min_length_ratio - 0.1)),
+            tokens,
+        )
+        for index, hypotheses in zip(missing, again, strict=True):
+            found[index] = hypotheses
+    return found
+
+
+class _Search:
+    """One search: the running decoder, the CTC state and the beam, cut down together as utterances finish."""
+
+    def __init__(
+        self,
+        weights: DecoderWeights,
+        ctc_log_probs_BTV: Tensor | None,
+        encoder_out_BTD: Tensor,
+        lengths_B: Tensor,
+        prompts: Sequence[Sequence[int]],
+        options: SearchOptions,
+        tokens: SearchTokens,
+    ) -> None:
+        device = encoder_out_BTD.device
+        limits = [options.step_limits(frames) for frames in lengths_B.tolist()]
+        max_steps = max(most for _, most in limits)
+        prompts_BP = torch.tensor([[tokens.sos, *prompt] for prompt in prompts], device=device)
+        self._options = options
+        self._tokens = tokens
+        self._lengths_B = lengths_B
+        self._first_B, self._most_B = torch.tensor(limits, device=device).unbind(1)
+        excluded = [*tokens.forbidden] + ([tokens.eos] if options.fixed_steps is not None else [])
+        self._excluded = torch.tensor(excluded, dtype=torch.int64, device=device)
+        self._decoder = RunningDecoder(weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, max_steps)
+        self._ctc = None
+        if options.ctc_weight > 0.0 and ctc_log_probs_BTV is not None:
+            self._ctc = CtcPrefixScorer(ctc_log_probs_BTV, lengths_B, tokens.blank)
+        self._ended = EndedHypotheses(len(prompts), max_steps, options.nbest, tokens.eos, device)
+
+    def run(self) -> list[list[Hypothesis]]:
+        logits_BJV = self._decoder.start()
+        zeros_B1 = logits_BJV.new_zeros(len(logits_BJV), 1, dtype=torch.float64)
+        none_B10 = self._lengths_B.new_empty(len(logits_BJV), 1, 0)
+        beam = _Beam(none_B10, zeros_B1, zeros_B1.long(), zeros_B1, zeros_B1)
+        step = 0
+        while True:
+            beam = self._choose(beam, logits_BJV, step)
+            done_B = self._collect(beam, step)
+            if done_B.any():
+                if done_B.all():
+                    return self._ended.best()
+                beam = self._keep(beam, (~done_B).nonzero()[:, 0])
+            if self._ctc is not None:
+                self._ctc.advance(beam.parents_BJ, beam.last_BJ)
+            logits_BJV = self._decoder.step(beam.parents_BJ, beam.last_BJ)
+            step += 1
+
+    def _choose(self, beam: _Beam, logits_BJV: Tensor, step: int) -> _Beam:
+        """Extend every hypothesis by its candidate tokens and take the K best of each utterance."""
+        options, tokens = self._options, self._tokens
+        normaliser_BJ1 = logits_BJV.logsumexp(-1, keepdim=True)
+        logits_BJV[:, :, self._excluded] = float("-inf")
+        width = options.beam_size if self._ctc is None else options.pre_beam_size
+        top_BJC, token_BJC = logits_BJV.topk(min(width, logits_BJV.shape[2]))
+        decoder_BJC = beam.decoder_BJ[..., None] + (top_BJC - normaliser_BJ1)
+        total_BJC = decoder_BJC
+        ctc_BJC = torch.zeros_like(decoder_BJC)
+        if self._ctc is not None:
+            # CTC always offers <eos>, in a column of its own; the pre-beam's is then taken out.
+            prefix_BJC, complete_BJ = self._ctc.score(token_BJC)
+            decoder_BJC.masked_fill_(token_BJC == tokens.eos, float("-inf"))
+            eos_BJ1 = logits_BJV[:, :, tokens.eos, None] - normaliser_BJ1
+            token_BJC = torch.cat([token_BJC, token_BJC.new_full(eos_BJ1.shape, tokens.eos)], dim=2)
+            decoder_BJC = torch.cat([decoder_BJC, beam.decoder_BJ[..., None] + eos_BJ1], dim=2)
+            ctc_BJC = torch.cat([prefix_BJC, complete_BJ[..., None]], dim=2)
+            total_BJC = (1.0 - options.ctc_weight) * decoder_BJC + options.ctc_weight * ctc_BJC
+        total_BK, chosen_BK = total_BJC.flatten(1).topk(options.beam_size)
+        parents_BK = chosen_BK // token_BJC.shape[2]
+        inherited_BKL = beam.tokens_BJL.gather(1, parents_BK[..., None].expand(-1, -1, step))
+        new_BK1 = token_BJC.flatten(1).gather(1, chosen_BK)[..., None]
+        return _Beam(
+            tokens_BJL=torch.cat([inherited_BKL, new_BK1], dim=2),
+            decoder_BJ=decoder_BJC.flatten(1).gather(1, chosen_BK),
+            parents_BJ=parents_BK,
+            ctc_BJ=ctc_BJC.flatten(1).gather(1, chosen_BK),
+            total_BJ=total_BK + options.length_bonus * (step + 1),
+        )
+
+    def _collect(self, beam: _Beam, step: int) -> Tensor:
+        """Move the hypotheses that end at this step out of the beam; returns which utterances are finished, (B,)."""
+        last_step_B = self._most_B == step + 1
+        held_BJ = beam.total_BJ > float("-inf")
+        ends_BJ = held_BJ & ((beam.last_BJ == self._tokens.eos) | last_step_B[:, None])
+        counts_BJ = ends_BJ & (step >= self._first_B)[:, None]
+        self._ended.add(counts_BJ, beam.tokens_BJL, beam.total_BJ, beam.decoder_BJ, beam.ctc_BJ)
+        beam.decoder_BJ.masked_fill_(ends_BJ, float("-inf"))
+        done_B = ~(held_BJ & ~ends_BJ).any(1)
+        if self._options.end_detect and self._options.fixed_steps is None:
+            done_B |= self._ended.hopeless()
+        return done_B
+
+    def _keep(self, beam: _Beam, rows: Tensor) -> _Beam:
+        """Let all but ``rows`` leave the batch."""
+        self._lengths_B, self._first_B, self._most_B = (
+            value[rows] for value in (self._lengths_B, self._first_B, self._most_B)
+        )
+        frames = int(self._lengths_B.max())
+        self._decoder.keep(rows, frames)
+        if self._ctc is not None:
+            self._ctc.keep(rows, frames)
+        self._ended.keep(rows)
+        return beam.keep(rows)
+
+
+def _check(
+    weights: DecoderWeights,
+    ctc_log_probs_BTV: Tensor | None,
+    lengths_B: Tensor,
+    prompts: Sequence[Sequence[int]],
+    options: SearchOptions,
+) -> None:
+    vocabulary = weights.output.weight.shape[0]
+    if options.beam_size >= vocabulary:
+        raise ConfigError(f"beam_size {options.beam_size} with a vocabulary of {vocabulary}: give a narrower beam")
+    if options.ctc_weight > 0.0 and ctc_log_probs_BTV is None:
+        raise ConfigError(f"ctc_weight is {options.ctc_weight} but no CTC log-probabilities were given")
+    if len(prompts) != len(lengths_B) or len({len(prompt) for prompt in prompts}) != 1:
+        raise ConfigError("give every utterance of a batch a prompt, all of one length")
+    if int(lengths_B.min()) < 1:
+        raise ConfigError("an utterance of the batch has no frames")

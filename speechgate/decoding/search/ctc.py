@@ -1,0 +1,122 @@
+"""CTC prefix scores for all hypotheses of a batch at once, without a loop over frames.
+
+Shapes: B utterances, T frames, J hypotheses of an utterance, C candidate tokens of a hypothesis, K hypotheses kept.
+
+The forward variables of a prefix h = g + c are Watanabe et al.'s ("Hybrid CTC/Attention Architecture", 2017,
+algorithm 2), in logarithms:
+
+    n_t(h) = x_t(c) + logaddexp(n_{t-1}(h), phi_{t-1}(g, c))       paths that end in c
+    b_t(h) = x_t(blank) + logaddexp(b_{t-1}(h), n_{t-1}(h))        paths that end in blank
+    psi(h) = logsumexp_t(phi_{t-1}(g, c) + x_t(c))                 probability of all labels that begin with h
+
+phi(g, c) is n(g) + b(g), or b(g) alone where c repeats the last label of g.  With X_t the sum of x up to frame t,
+n_t - X_t is a running logsumexp of phi_{t-1} - X_{t-1}, and so for b: two scans replace the loop.  A frame -1 before
+the audio, where the empty prefix has probability one, makes the first frame like any other.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Stands for log 0.  Finite, as in ESPnet, so that two impossible prefixes can be compared and nothing becomes NaN.
+LOG_ZERO = -1.0e10
+
+
+class CtcPrefixScorer:
+    """The CTC state of the hypotheses that a search holds: at first one empty prefix an utterance.
+
+    Args:
+        log_probs_BTV: log-probabilities of the CTC head, any floating type.
+        lengths_B: frames of each utterance; those beyond are ignored.
+        blank: the id of the blank.
+
+    The state is kept in float64, since X_t reaches tens of thousands for long recordings.  Frames come last: every
+    operation then runs along them.
+    """
+
+    def __init__(self, log_probs_BTV: Tensor, lengths_B: Tensor, blank: int) -> None:
+        batch, frames, vocabulary = log_probs_BTV.shape
+        self._flat_log_probs = log_probs_BTV.reshape(-1)
+        # Where frame t of utterance b begins in them: utterances leave by their indices, not by copies.
+        starts = torch.arange(0, batch * frames * vocabulary, vocabulary, device=log_probs_BTV.device)
+        self._starts_B1T = starts.view(batch, 1, frames)
+        self._lengths_B = lengths_B
+        self._blank = blank
+        self._outside_B1T = _outside(lengths_B, frames)[:, None]
+        self._last_BJ = torch.full((batch, 1), blank, device=lengths_B.device)
+        self._blank_B1T = self._emissions(self._last_BJ)
+        # The empty prefix, frames -1 to T-1: paths that end in blank, and all paths.
+        certain_B11 = torch.zeros_like(self._blank_B1T[:, :, :1])
+        self._in_blank_BJT = torch.cat([certain_B11, self._blank_B1T.cumsum(2)], dim=2)
+        self._total_BJT = self._in_blank_BJT
+
+    def score(self, candidates_BJC: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each prefix with a candidate appended, (B, J, C), and of each as it stands, (B, J).
+
+        The second is the score of <eos>.  The blank is no label and scores LOG_ZERO.
+        """
+        emissions_BJCT = self._emissions(candidates_BJC.flatten(1)).unflatten(1, candidates_BJC.shape[1:])
+        phi_BJCT = torch.where(
+            (candidates_BJC == self._last_BJ[..., None])[..., None],
+            self._in_blank_BJT[:, :, None, :-1].masked_fill(self._outside_B1T[:, None], LOG_ZERO),
+            self._total_BJT[:, :, None, :-1].masked_fill(self._outside_B1T[:, None], LOG_ZERO),
+        )
+        psi_BJC = _sum_over_frames(emissions_BJCT.add_(phi_BJCT))
+        psi_BJC.masked_fill_(candidates_BJC == self._blank, LOG_ZERO)
+        held = self._total_BJT.shape[1]
+        complete_BJ = self._total_BJT.gather(2, self._lengths_B[:, None, None].expand(-1, held, 1))[..., 0]
+        return psi_BJC, complete_BJ
+
+    def advance(self, parents_BK: Tensor, tokens_BK: Tensor) -> None:
+        """Replace the held prefixes by K new ones: those at ``parents_BK`` with ``tokens_BK`` appended."""
+        index_BKT = parents_BK[..., None].expand(-1, -1, self._total_BJT.shape[2])
+        phi_BKT = torch.where(
+            (tokens_BK == self._last_BJ.gather(1, parents_BK))[..., None],
+            self._in_blank_BJT.gather(1, index_BKT),
+            self._total_BJT.gather(1, index_BKT),
+        )
+        in_label_BKT = _scan(self._emissions(tokens_BK), phi_BKT)
+        self._in_blank_BJT = _scan(self._blank_B1T, in_label_BKT)
+        self._total_BJT = torch.logaddexp(in_label_BKT, self._in_blank_BJT)
+        self._last_BJ = tokens_BK
+
+    def keep(self, rows: Tensor, frames: int) -> None:
+        """Go on with these utterances, whose longest has ``frames`` frames."""
+        self._starts_B1T = self._starts_B1T[rows, :, :frames]
+        self._blank_B1T = self._blank_B1T[rows, :, :frames]
+        self._outside_B1T = self._outside_B1T[rows, :, :frames]
+        self._lengths_B = self._lengths_B[rows]
+        self._in_blank_BJT = self._in_blank_BJT[rows, :, : frames + 1]
+        self._total_BJT = self._total_BJT[rows, :, : frames + 1]
+        self._last_BJ = self._last_BJ[rows]
+
+    def _emissions(self, tokens_BN: Tensor) -> Tensor:
+        """The log-probabilities of some tokens at every frame, (B, N, T)."""
+        return self._flat_log_probs.take(self._starts_B1T + tokens_BN[..., None]).double().clamp_(min=LOG_ZERO)
+
+
+def _outside(lengths_B: Tensor, frames: int) -> Tensor:
+    return torch.arange(frames, device=lengths_B.device) >= lengths_B[:, None]
+
+
+def _sum_over_frames(terms: Tensor) -> Tensor:
+    """``logsumexp`` over the last dimension, overwriting ``terms``; without the denormal numbers that slow exp down."""
+    greatest = terms.amax(-1, keepdim=True)
+    return terms.sub_(greatest).clamp_(min=-200.0).exp_().sum(-1).log_() + greatest[..., 0]
+
+
+def _scan(x_BKT: Tensor, feed_BKT: Tensor) -> Tensor:
+    """r_t = x_t + logaddexp(r_{t-1}, feed_{t-1}) for all t, with feed and result beginning at frame -1."""
+    sums_BKT = x_BKT.cumsum(2)
+    scanned_BKT = torch.logcumsumexp(feed_BKT[..., :-1] - (sums_BKT - x_BKT), dim=2) + sums_BKT
+    return F.pad(scanned_BKT, (1, 0), value=LOG_ZERO)
+
+
+def greedy_ctc(log_probs_BTV: Tensor, lengths_B: Tensor, blank: int) -> list[list[int]]:
+    """The most likely token of each frame, repetitions merged and blanks dropped (CTC's best path)."""
+    best_BT = log_probs_BTV.argmax(-1)
+    changed_BT = torch.ones_like(best_BT, dtype=torch.bool)
+    changed_BT[:, 1:] = best_BT[:, 1:] != best_BT[:, :-1]
+    outside_BT = _outside(lengths_B.to(best_BT.device), best_BT.shape[1])
+    kept_BT = changed_BT & (best_BT != blank) & ~outside_BT
+    return [row[kept].tolist() for row, kept in zip(best_BT.cpu(), kept_BT.cpu(), strict=True)]

@@ -1,0 +1,189 @@
+"""The decoder at work on the hypotheses of a batch: caches of keys and values, one step at a time.
+
+Shapes: B utterances, Q positions computed at once (the prompt's, then one for each of K hypotheses), T frames,
+D width, H heads, E width of a head, S cache slots, V tokens.
+
+The keys and values of all hypotheses of an utterance lie side by side in one cache: first the prompt's, which they
+share, then K slots a step.  When the beam is reordered no cache moves; a mask says which slots are a hypothesis' own.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from speechgate.decoding.search.weights import Block, DecoderWeights, FeedForward, SelfAttention, SourceAttention
+
+HIDDEN = float("-inf")
+FIRST_STEPS = 16  # the cache begins with room for so many steps and doubles when it is full
+
+
+@dataclass
+class _Masks:
+    """What may be attended to, as addends: 0 or HIDDEN; None where everything may.
+
+    ``own``: cache slots, (Q, S) or (B, 1, K, S).  ``frames``: encoder frames, (B, 1, 1, T).
+    """
+
+    own: Tensor | None
+    frames: Tensor | None
+
+
+class RunningDecoder:
+    """Decoder, encoder output and the hypotheses so far, which begin as one prompt an utterance.
+
+    Args:
+        weights: the open modules; only they cost time and memory.
+        encoder_out_BTD: encoder output, padded.
+        lengths_B: its frames.
+        prompts_BP: token ids of the prompt, <sos> first.
+        beam_size: K, the hypotheses of an utterance after the prompt.
+        max_steps: the most tokens that will follow the prompt.
+    """
+
+    def __init__(
+        self,
+        weights: DecoderWeights,
+        encoder_out_BTD: Tensor,
+        lengths_B: Tensor,
+        prompts_BP: Tensor,
+        beam_size: int,
+        max_steps: int,
+    ) -> None:
+        prompt_length = prompts_BP.shape[1]
+        self._weights = weights
+        self._prompts_BP = prompts_BP
+        self._positions_PD = weights.positions(prompt_length + max_steps)
+        self._position = 0
+        self._scale = weights.embedding_VD.shape[1] ** 0.5
+        encoder_out_BTD = encoder_out_BTD.to(self._positions_PD.dtype)
+        self._running = [
+            _run(block, encoder_out_BTD, prompt_length + FIRST_STEPS * beam_size) for block in weights.blocks
+        ]
+        self._masks = _Masks(own=None, frames=_frame_mask(lengths_B, encoder_out_BTD))
+        self._siblings_KK = self._positions_PD.new_full((beam_size, beam_size), HIDDEN).fill_diagonal_(0.0)
+
+    def start(self) -> Tensor:
+        """Read the prompts; returns the logits of the first token, (B, 1, V)."""
+        batch, length = self._prompts_BP.shape
+        self._masks.own = self._positions_PD.new_full((length, length), HIDDEN).triu(1)
+        logits_B1V = self._advance(self._prompts_BP, self._positions_PD[:length])[:, -1:]
+        self._masks.own = None
+        if len(self._siblings_KK) > 1:
+            self._masks.own = self._positions_PD.new_zeros(batch, 1, 1, length)
+        return logits_B1V
+
+    def step(self, parents_BK: Tensor, tokens_BK: Tensor) -> Tensor:
+        """Go on with the hypotheses at ``parents_BK``, ``tokens_BK`` appended; returns the next logits, (B, K, V)."""
+        if self._masks.own is not None:
+            slots = self._masks.own.shape[3]
+            inherited_B1KS = self._masks.own.gather(2, parents_BK[:, None, :, None].expand(-1, 1, -1, slots))
+            siblings = self._siblings_KK.expand(len(parents_BK), 1, -1, -1)
+            self._masks.own = torch.cat([inherited_B1KS, siblings], dim=3)
+        return self._advance(tokens_BK, self._positions_PD[self._position])
+
+    def keep(self, rows: Tensor, frames: int) -> None:
+        """Go on with these utterances, whose longest has ``frames`` frames."""
+        for running in self._running:
+            running.keep(rows, frames)
+        if self._masks.own is not None:
+            self._masks.own = self._masks.own[rows]
+        if self._masks.frames is not None:
+            self._masks.frames = self._masks.frames[rows, ..., :frames]
+
+    def _advance(self, tokens_BQ: Tensor, positions: Tensor) -> Tensor:
+        x_BQD = F.embedding(tokens_BQ, self._weights.embedding_VD) * self._scale + positions
+        self._position += len(positions) if positions.dim() == 2 else 1
+        for running in self._running:
+            x_BQD = x_BQD + running(x_BQD, self._masks)
+        return self._weights.output(self._weights.norm(x_BQD)).float()
+
+
+class _RunningSelfAttention:
+    """Self-attention and its cache, (B, 2, H, S, E): keys, then values."""
+
+    def __init__(self, weights: SelfAttention, batch: int, slots: int) -> None:
+        width = weights.out.weight.shape[0]
+        self._weights = weights
+        self._cache = weights.out.weight.new_empty(batch, 2, weights.heads, slots, width // weights.heads)
+        self._filled = 0
+
+    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
+        weights = self._weights
+        qkv = weights.query_key_value(weights.norm(x_BQD)).unflatten(2, (3, weights.heads, -1)).permute(0, 2, 3, 1, 4)
+        begin, end = self._filled, self._filled + x_BQD.shape[1]
+        self._make_room(end)
+        self._cache[:, :, :, begin:end] = qkv[:, 1:]
+        self._filled = end
+        keys, values = self._cache[:, :, :, :end].unbind(1)
+        return weights.out(_attend(qkv[:, 0], keys, values, masks.own))
+
+    def keep(self, rows: Tensor, frames: int) -> None:
+        self._cache = self._cache[rows]
+
+    def _make_room(self, slots: int) -> None:
+        batch, two, heads, room, width = self._cache.shape
+        if slots > room:
+            grown = self._cache.new_empty(batch, two, heads, max(slots, 2 * room), width)
+            grown[:, :, :, : self._filled] = self._cache[:, :, :, : self._filled]
+            self._cache = grown
+
+
+class _RunningSourceAttention:
+    """Attention to the encoder output, whose keys and values are computed here, once an utterance."""
+
+    def __init__(self, weights: SourceAttention, encoder_out_BTD: Tensor) -> None:
+        self._weights = weights
+        projected = weights.key_value(encoder_out_BTD).unflatten(2, (2, weights.heads, -1))
+        self._keys_values = projected.permute(0, 2, 3, 1, 4).contiguous()
+
+    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
+        weights = self._weights
+        queries_BHQE = weights.query(weights.norm(x_BQD)).unflatten(2, (weights.heads, -1)).transpose(1, 2)
+        keys, values = self._keys_values.unbind(1)
+        return weights.out(_attend(queries_BHQE, keys, values, masks.frames))
+
+    def keep(self, rows: Tensor, frames: int) -> None:
+        self._keys_values = self._keys_values[rows, :, :, :frames]
+
+
+class _RunningFeedForward:
+    """A feed-forward module, which remembers nothing."""
+
+    def __init__(self, weights: FeedForward) -> None:
+        self._weights = weights
+
+    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
+        weights = self._weights
+        return weights.down(weights.activation(weights.up(weights.norm(x_BQD))))
+
+    def keep(self, rows: Tensor, frames: int) -> None:
+        pass
+
+
+def _run(
+    block: Block, encoder_out_BTD: Tensor, slots: int
+) -> _RunningSelfAttention | _RunningSourceAttention | _RunningFeedForward:
+    match block:
+        case SelfAttention():
+            return _RunningSelfAttention(block, len(encoder_out_BTD), slots)
+        case SourceAttention():
+            return _RunningSourceAttention(block, encoder_out_BTD)
+        case FeedForward():
+            return _RunningFeedForward(block)
+
+
+def _attend(queries_BHQE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask: Tensor | None) -> Tensor:
+    attended_BHQE = F.scaled_dot_product_attention(queries_BHQE, keys_BHSE, values_BHSE, attn_mask=mask)
+    return attended_BHQE.transpose(1, 2).flatten(2)
+
+
+def _frame_mask(lengths_B: Tensor, encoder_out_BTD: Tensor) -> Tensor | None:
+    """Hide the padded frames; None where there are none, since unmasked attention is the faster."""
+    frames = torch.arange(encoder_out_BTD.shape[1], device=lengths_B.device)
+    hidden_BT = frames >= lengths_B[:, None]
+    if not hidden_BT.any():
+        return None
+    mask_BT = torch.zeros_like(hidden_BT, dtype=encoder_out_BTD.dtype).masked_fill_(hidden_BT, HIDDEN)
+    return mask_BT[:, None, None]

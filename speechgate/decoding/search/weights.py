@@ -1,0 +1,190 @@
+"""The weights of a Transformer decoder's open modules, arranged for one-token steps.
+
+Shapes: L layers, K=3 kinds of module, D width, V tokens, P positions.
+Only attributes of ESPnet's ``TransformerDecoder`` are used, so that this file does not import ESPnet.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechgate.errors import ConfigError
+
+DECODER_KINDS = ("self_attn", "src_attn", "ffn")
+
+
+@dataclass(frozen=True)
+class Linear:
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, *layers: nn.Linear) -> "Linear":
+        """One matrix for several layers of the same input, their outputs side by side."""
+        if len(layers) == 1:
+            return cls(layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach())
+        biases = [layer.bias for layer in layers]
+        return cls(
+            torch.cat([layer.weight.detach() for layer in layers]),
+            None if biases[0] is None else torch.cat([bias.detach() for bias in biases]),
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class Norm:
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, norm: nn.LayerNorm) -> "Norm":
+        return cls(norm.weight.detach(), norm.bias.detach(), norm.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True)
+class SelfAttention:
+    norm: Norm
+    query_key_value: Linear
+    out: Linear
+    heads: int
+
+
+@dataclass(frozen=True)
+class SourceAttention:
+    norm: Norm
+    query: Linear
+    key_value: Linear
+    out: Linear
+    heads: int
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    norm: Norm
+    up: Linear
+    activation: Callable[[Tensor], Tensor]
+    down: Linear
+
+
+Block = SelfAttention | SourceAttention | FeedForward
+
+
+@dataclass(frozen=True)
+class DecoderWeights:
+    """A decoder as the sequence of its open modules: each adds to the residual stream, closed ones are absent."""
+
+    embedding_VD: Tensor
+    positions_PD: Tensor
+    layers: tuple[tuple[Block, ...], ...]
+    norm: Norm
+    output: Linear
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(block for layer in self.layers for block in layer)
+
+    def only(self, open_modules_LK: Tensor | Sequence[Sequence[bool]]) -> "DecoderWeights":
+        """The same weights, shared and not copied, without the closed modules; kinds are ordered as DECODER_KINDS.
+
+        Raises:
+            ConfigError: the mask is not of this decoder's shape, or some modules are closed already.
+        """
+        mask = torch.as_tensor(open_modules_LK, dtype=torch.bool)
+        if any(len(layer) != len(DECODER_KINDS) for layer in self.layers):
+            raise ConfigError("decoder mask: some modules are closed already; apply the mask to the dense weights")
+        if mask.shape != (len(self.layers), len(DECODER_KINDS)):
+            raise ConfigError(
+                f"decoder mask of shape {tuple(mask.shape)}: this decoder has "
+                f"{len(self.layers)} layers of {len(DECODER_KINDS)} modules"
+            )
+        layers = tuple(
+            tuple(block for block, is_open in zip(layer, row, strict=True) if is_open)
+            for layer, row in zip(self.layers, mask.tolist(), strict=True)
+        )
+        return replace(self, layers=layers)
+
+    def positions(self, count: int) -> Tensor:
+        """The first ``count`` or more positional encodings, (P, D)."""
+        if count <= len(self.positions_PD):
+            return self.positions_PD
+        return _sinusoids(count, self.positions_PD.shape[1]).to(self.positions_PD)
+
+
+def prepare_decoder(decoder: Any, open_modules_LK: Tensor | None = None) -> DecoderWeights:
+    """Arrange the weights of an ESPnet ``TransformerDecoder``; of its open modules only, where a mask is given.
+
+    Self-attention's three projections become one matrix, source-attention's K and V another; all else is shared with
+    the decoder.  For many masks of one decoder, prepare it once and use ``DecoderWeights.only``.
+
+    Raises:
+        ConfigError: a variant other than pre-norm layers, sinusoidal positions and plain attention, or a wrong mask.
+    """
+    _check(decoder)
+    weights = DecoderWeights(
+        embedding_VD=decoder.embed[0].weight.detach(),
+        positions_PD=decoder.embed[1].pe[0].to(decoder.embed[0].weight),
+        layers=tuple(_blocks(layer) for layer in decoder.decoders),
+        norm=Norm.of(decoder.after_norm),
+        output=Linear.of(decoder.output_layer),
+    )
+    return weights if open_modules_LK is None else weights.only(open_modules_LK)
+
+
+def _blocks(layer: Any) -> tuple[Block, ...]:
+    own, source, ffn = layer.self_attn, layer.src_attn, layer.feed_forward
+    return (
+        SelfAttention(
+            Norm.of(layer.norm1),
+            Linear.of(own.linear_q, own.linear_k, own.linear_v),
+            Linear.of(own.linear_out),
+            own.h,
+        ),
+        SourceAttention(
+            Norm.of(layer.norm2),
+            Linear.of(source.linear_q),
+            Linear.of(source.linear_k, source.linear_v),
+            Linear.of(source.linear_out),
+            source.h,
+        ),
+        FeedForward(Norm.of(layer.norm3), Linear.of(ffn.w_1), ffn.activation, Linear.of(ffn.w_2)),
+    )
+
+
+def _check(decoder: Any) -> None:
+    def refuse(key: str, reason: str) -> None:
+        raise ConfigError(f"model.decoder.{key}: {reason}, which the decoding engine does not run")
+
+    if not decoder.normalize_before:
+        refuse("normalize_before", "layers are normalised after each module")
+    if not isinstance(decoder.embed[0], nn.Embedding):
+        refuse("input_layer", "the input is not an embedding")
+    # The other encodings of ESPnet (scaled, learnt) derive from this one or lack its scale.
+    if type(decoder.embed[1]).__name__ != "PositionalEncoding":
+        refuse("pos_enc_class", f"positions are encoded by {type(decoder.embed[1]).__name__}")
+    if decoder.output_layer is None:
+        refuse("use_output_layer", "there is no output layer")
+    for layer in decoder.decoders:
+        if layer.concat_after:
+            refuse("concat_after", "attention is concatenated to its input")
+        if getattr(layer, "sequential_attn", None) is not None:
+            refuse("sequential_attn", "there is a second source attention")
+        if not isinstance(layer.self_attn.q_norm, nn.Identity):
+            refuse("qk_norm", "queries and keys are normalised")
+
+
+def _sinusoids(count: int, width: int) -> Tensor:
+    """Positional encodings of Vaswani et al. (2017): sines in the even columns, cosines in the odd ones."""
+    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * -(math.log(10000.0) / width))
+    angles = torch.arange(count, dtype=torch.float32)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]

@@ -1,0 +1,58 @@
+"""Time of a gated model against the dense one: the same audio, the same number of output tokens, turn by turn.
+
+The two take turns on the same batch, so that other load on the machine falls on both; the ratio is that of medians.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from lhotse.cut import Cut
+
+from speechgate.data.batch import load_audio, pad_speech
+from speechgate.decoding.engine import Engine
+from speechgate.decoding.search import SearchOptions
+from speechgate.model.checkpoint import Checkpoint
+from speechgate.task import Task
+
+UTTERANCES = 8  # a task, of median length
+STEPS = 40  # output tokens of each
+REPEATS = 5
+
+
+def times_against_dense(
+    gated: Checkpoint, dense: Checkpoint, examples: Sequence[Cut], options: SearchOptions
+) -> dict[str, float]:
+    """Seconds with ``gated`` over seconds with ``dense`` for each task: whole inference of one batch of waveforms."""
+    fixed = replace(options, fixed_steps=STEPS, max_length_ratio=0.0, min_length_ratio=0.0)
+    engines = [Engine(gated, fixed), Engine(dense, fixed)]
+    ratios = {}
+    for task in sorted({cut.custom["task"] for cut in examples}):
+        cuts = sorted((cut for cut in examples if cut.custom["task"] == task), key=lambda cut: cut.duration)
+        middle = max(0, (len(cuts) - UTTERANCES) // 2)
+        chosen = cuts[middle : middle + UTTERANCES]
+        speech_BN, lengths_B = pad_speech([load_audio(cut) for cut in chosen], gated.config.min_seconds)
+        tasks = [Task.parse(task)] * len(chosen)
+        seconds: list[list[float]] = [[], []]
+        for repeat in range(REPEATS + 1):
+            for engine, taken in zip(engines, seconds, strict=True):
+                spent = seconds_of(engine, speech_BN, lengths_B, tasks)
+                if repeat:  # the first warms up
+                    taken.append(spent)
+        ratios[task] = statistics.median(seconds[0]) / statistics.median(seconds[1])
+    return ratios
+
+
+def seconds_of(engine: Engine, speech_BN: torch.Tensor, lengths_B: torch.Tensor, tasks: Sequence[Task]) -> float:
+    """Wall-clock seconds of one batch, the device synchronised before and after."""
+    device = next(engine.model.parameters()).device
+    speech_BN = speech_BN.to(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    engine.decode(speech_BN, lengths_B, tasks)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

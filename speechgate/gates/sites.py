@@ -1,0 +1,45 @@
+"""Gate sites: the modules of a model that a gate may close, in the one order that everything else indexes.
+
+Predictor, penalty, cost, recorded masks and maps all follow ``list_sites``: encoder layers first, then decoder layers,
+each layer's kinds in the order of their execution.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+STACK_KINDS = {
+    "encoder": ("ffn1", "attn", "cgmlp", "ffn2"),
+    "decoder": ("self_attn", "src_attn", "ffn"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class GateSite:
+    """One module: ``stack`` is "encoder" or "decoder", ``layer`` counts from 0, ``kind`` is one of STACK_KINDS."""
+
+    stack: str
+    layer: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.stack}.{self.layer}.{self.kind}"
+
+
+def stacks_of(stack: str) -> tuple[str, ...]:
+    """The stacks that "encoder", "decoder" or "both" name."""
+    return ("encoder", "decoder") if stack == "both" else (stack,)
+
+
+def layers_of(model: Any, stack: str) -> Any:
+    """The layers of one stack of an ESPnetS2TModel, as ESPnet holds them."""
+    return model.encoder.encoders if stack == "encoder" else model.decoder.decoders
+
+
+def list_sites(model: Any) -> tuple[GateSite, ...]:
+    """All sites of both stacks of ``model``, gated or not, in execution order."""
+    return tuple(
+        GateSite(stack, layer, kind)
+        for stack, kinds in STACK_KINDS.items()
+        for layer in range(len(layers_of(model, stack)))
+        for kind in kinds
+    )

@@ -1,0 +1,1 @@
+"""Manifests (lhotse CutSets): reading, writing, checking, filtering and summing up."""

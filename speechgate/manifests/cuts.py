@@ -1,0 +1,119 @@
+"""Reading, writing and checking manifests: lhotse CutSets as .jsonl.gz, one supervision a cut.
+
+``text`` is the source transcript, ``language`` the spoken language (ISO 639-3), and
+``custom["translated_text"][tgt]`` a translation.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lhotse import CutSet, MonoCut
+from lhotse.cut import Cut
+from lhotse.lazy import LazyManifestIterator
+
+from speechgate.corpus.audio import SAMPLE_RATE_HZ
+from speechgate.errors import ConfigError, ManifestError
+from speechgate.files import atomic_path
+from speechgate.task import Task, to_iso3
+
+# Durations are rounded when they are written, so a cut may seem to end this much after its recording.
+_TOLERANCE_SECONDS = 1e-3
+
+
+def read_cuts(path: Path | str) -> CutSet:
+    """Open a manifest lazily; a damaged line raises a ManifestError when it is reached.
+
+    Raises:
+        ManifestError: no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ManifestError(f"no manifest {path}: run `prepare` first")
+    return CutSet(_ManifestIterator(path))
+
+
+class _ManifestIterator(LazyManifestIterator):
+    """lhotse's lazy iterator with errors that name the file."""
+
+    def __iter__(self) -> Iterator[Cut]:
+        count = 0
+        try:
+            for cut in super().__iter__():
+                yield cut
+                count += 1
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+            raise ManifestError(
+                f"manifest {self.path} is damaged after {count} cuts: {error}; prepare again"
+            ) from error
+
+
+def write_cuts(cuts: Iterable[Cut], path: Path | str) -> None:
+    """Write a .jsonl.gz manifest one cut after the other, whole or not at all; equal cuts make equal bytes."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+    ):
+        for cut in cuts:
+            packed.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
+
+
+def translations(cut: Cut) -> dict[str, str]:
+    """The translations of a cut's only supervision by language."""
+    return (cut.supervisions[0].custom or {}).get("translated_text", {})
+
+
+def validate(cuts: Iterable[Cut], tasks: Iterable[Task] = ()) -> None:
+    """Check every cut; with ``tasks``, also that each cut has the translation that a task from its language needs.
+
+    Raises:
+        ManifestError: names the first cut that cannot be used, and why.
+    """
+    tasks = [task for task in tasks if task.kind == "st"]
+    seen: set[str] = set()
+    for cut in cuts:
+        if cut.id in seen:
+            raise ManifestError(f"cut {cut.id}: the id occurs twice in the manifest")
+        seen.add(cut.id)
+        for problem in (_audio_problem(cut), _text_problem(cut)):
+            if problem:
+                raise ManifestError(f"cut {cut.id}: {problem}")
+        for task in tasks:
+            if task.src == cut.supervisions[0].language and not translations(cut).get(task.tgt, "").strip():
+                raise ManifestError(
+                    f"cut {cut.id}: custom['translated_text']['{task.tgt}'] is missing or empty; task {task} needs it"
+                )
+
+
+def _audio_problem(cut: Cut) -> str | None:
+    if not isinstance(cut, MonoCut) or cut.recording is None:
+        return "not a cut of one channel of a recording"
+    recording = cut.recording
+    if recording.sampling_rate != SAMPLE_RATE_HZ or recording.num_channels != 1:
+        return (
+            f"recording {recording.id} has {recording.num_channels} channels at {recording.sampling_rate} Hz; "
+            f"convert it to one at {SAMPLE_RATE_HZ} Hz"
+        )
+    if cut.duration <= 0:
+        return f"its duration is {cut.duration} s"
+    if cut.start < 0 or cut.end > recording.duration + _TOLERANCE_SECONDS:
+        return f"{cut.start:g} to {cut.end:g} s is outside its recording {recording.id} of {recording.duration:g} s"
+    return None
+
+
+def _text_problem(cut: Cut) -> str | None:
+    if len(cut.supervisions) != 1:
+        return f"it has {len(cut.supervisions)} supervisions; each cut needs one"
+    supervision = cut.supervisions[0]
+    if not (supervision.text or "").strip():
+        return "its supervision has no text"
+    try:
+        code = to_iso3(supervision.language or "")
+    except ConfigError as error:
+        return str(error)
+    if code != supervision.language:
+        return f"language {supervision.language!r} is not ISO 639-3: write {code!r}"
+    return None

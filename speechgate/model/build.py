@@ -1,0 +1,70 @@
+"""Build a dense model from its configuration.
+
+Shapes: B batch, N samples, T frames, D features, V tokens.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from speechgate.config import ModelConfig, check_keys
+from speechgate.errors import ConfigError
+from speechgate.model import espnet_compat as espnet
+
+
+def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnetS2TModel:
+    """Return an ``ESPnetS2TModel`` (E-Branchformer, Transformer decoder, CTC) with freshly initialised weights.
+
+    The architecture is OWSM v3.1's (Peng et al., Interspeech 2024), its sizes are the configuration's.
+
+    Raises:
+        ConfigError: a key that the ESPnet class does not take, or a value that it refuses.
+    """
+    vocab_size = len(token_list)
+    frontend = _make(espnet.DefaultFrontend, "frontend", config.frontend)
+    specaug = None if config.specaug is None else _make(espnet.SpecAug, "specaug", config.specaug)
+    normalize = _make(espnet.UtteranceMVN, "normalize", config.normalize)
+    encoder = _make(espnet.EBranchformerEncoder, "encoder", config.encoder, input_size=frontend.output_size())
+    width = encoder.output_size()
+    decoder = _make(
+        espnet.TransformerDecoder, "decoder", config.decoder, vocab_size=vocab_size, encoder_output_size=width
+    )
+    model = _make(
+        espnet.ESPnetS2TModel,
+        "hybrid",
+        config.hybrid,
+        vocab_size=vocab_size,
+        token_list=list(token_list),
+        frontend=frontend,
+        specaug=specaug,
+        normalize=normalize,
+        preencoder=None,
+        encoder=encoder,
+        postencoder=None,
+        decoder=decoder,
+        ctc=espnet.CTC(odim=vocab_size, encoder_output_size=width),
+        report_cer=False,
+        report_wer=False,
+    )
+    espnet.initialize(model, config.init)
+    return model
+
+
+def _make(cls: Any, section: str, given: Mapping[str, Any], **fixed: Any) -> Any:
+    signature = inspect.signature(inspect.unwrap(cls.__init__)).parameters
+    allowed = [name for name in signature if name != "self" and name not in fixed]
+    check_keys(f"model.{section}", given, allowed)
+    try:
+        return cls(**given, **fixed)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ConfigError(f"model.{section}: {cls.__name__} refuses {dict(given)}: {error}") from error
+    except Exception as error:  # typeguard's own exception type is private to ESPnet's version
+        if type(error).__name__ != "TypeCheckError":
+            raise
+        raise ConfigError(f"model.{section}: {error}") from error
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,119 @@
+"""Checkpoints: a folder with model.safetensors, config.yaml, tokens.txt, tokens.model and run.json.
+
+Nothing in it is unpickled.  Gates are saved with the model, under ``gates.``.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from speechgate.config import GatesConfig, ModelConfig, from_mapping, load_yaml, to_mapping
+from speechgate.errors import CheckpointError
+from speechgate.files import atomic_path, write_json, write_text
+from speechgate.gates.attach import attach
+from speechgate.model.build import build_model
+from speechgate.text.tokenizer import Tokenizer
+
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """A model with what is needed to use it.  ``languages`` are those that the gates know, empty without gates."""
+
+    model: Any
+    tokenizer: Tokenizer
+    config: ModelConfig
+    gates: GatesConfig | None = None
+    languages: tuple[str, ...] = ()
+
+    @property
+    def stack(self) -> str:
+        """The gated stack, "none" for a dense model."""
+        return "none" if self.gates is None else self.gates.stack
+
+    def add_gates(self, gates: GatesConfig, languages: Iterable[str]) -> None:
+        self.gates, self.languages = gates, tuple(languages)
+        attach(self.model, gates, self.languages)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, run: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    """Write ``checkpoint`` to ``folder``; the weights come last, so a folder that has them is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values: dict[str, Any] = {"format": FORMAT, "model": to_mapping(checkpoint.config)}
+    if checkpoint.gates is not None:
+        values |= {"gates": to_mapping(checkpoint.gates), "languages": list(checkpoint.languages)}
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(values)))
+    checkpoint.tokenizer.save(folder)
+    write_json(folder / "run.json", dict(run))
+    state = {
+        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in checkpoint.model.state_dict().items()
+    }
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+
+
+def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint folder; the model comes in float32 and evaluation mode.
+
+    Raises:
+        CheckpointError: not a checkpoint, of a newer format, damaged, or weights that do not fit the configuration.
+    """
+    folder = Path(folder)
+    if not (folder / "model.safetensors").is_file():
+        raise CheckpointError(f"{folder} holds no model.safetensors: not a checkpoint, or its training has not ended")
+    values = load_yaml(folder / "config.yaml")
+    if values.get("format") != FORMAT:
+        raise CheckpointError(f"{folder}/config.yaml has format {values.get('format')}; this version reads {FORMAT}")
+    config = from_mapping(ModelConfig, values["model"], f"{folder}/config.yaml: model")
+    tokenizer = Tokenizer.load(folder)
+    checkpoint = Checkpoint(build_model(config, tokenizer.token_list), tokenizer, config)
+    if "gates" in values:
+        gates = from_mapping(GatesConfig, values["gates"], f"{folder}/config.yaml: gates")
+        checkpoint.add_gates(gates, values["languages"])
+    load_weights(checkpoint.model, folder / "model.safetensors")
+    checkpoint.model.to(device).eval()
+    return checkpoint
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Load a safetensors file into ``model``, all keys and shapes being equal.
+
+    Raises:
+        CheckpointError: the file is damaged, or keys or shapes differ (the message names the first few).
+    """
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): copy or train it again") from error
+    own = model.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"{path} belongs to another model: {'; '.join(problems[:5])}{more}")
+    model.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()})
+
+
+def average_states(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several state dicts with the same keys; integers are taken from the last."""
+    states = list(states)
+    return {
+        name: torch.stack([state[name].float() for state in states]).mean(0).to(last.dtype)
+        if last.is_floating_point()
+        else last
+        for name, last in states[-1].items()
+    }

@@ -1,0 +1,31 @@
+"""The only file that imports ESPnet: its classes, under the names that the rest of the project uses.
+
+ESPnet's modules are built by direct construction; its argument parsers and class registries are not used.
+"""
+
+from espnet2.asr.ctc import CTC
+from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
+from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder, EBranchformerEncoderLayer
+from espnet2.asr.frontend.default import DefaultFrontend
+from espnet2.asr.specaug.specaug import SpecAug
+from espnet2.layers.utterance_mvn import UtteranceMVN
+from espnet2.legacy.nets.pytorch_backend.conformer.convolution import mask_padded_frames
+from espnet2.legacy.nets.pytorch_backend.nets_utils import make_pad_mask
+from espnet2.legacy.nets.pytorch_backend.transformer.decoder_layer import DecoderLayer
+from espnet2.s2t.espnet_model import ESPnetS2TModel
+from espnet2.torch_utils.initialize import initialize
+
+__all__ = [
+    "CTC",
+    "DecoderLayer",
+    "DefaultFrontend",
+    "EBranchformerEncoder",
+    "EBranchformerEncoderLayer",
+    "ESPnetS2TModel",
+    "SpecAug",
+    "TransformerDecoder",
+    "UtteranceMVN",
+    "initialize",
+    "make_pad_mask",
+    "mask_padded_frames",
+]

@@ -1,0 +1,35 @@
+"""The results as a table for the terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+from speechgate.report.headlines import LABELS
+from speechgate.report.numbers import interval, percent, points
+from speechgate.report.results import primary_rows
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """A line a task and model: sparsity, WER or BLEU with its 95% interval, compute and time saved against dense."""
+    table = Table(title="Quality and cost against the dense model", header_style="bold", pad_edge=False)
+    for column in ("task", "language", "stack"):
+        table.add_column(column, no_wrap=True)
+    for column in ("target", "achieved", "score", "95% interval", "compute saved", "time saved"):
+        table.add_column(column, justify="right", no_wrap=True)
+    rows = sorted(primary_rows(results["rows"]), key=lambda row: (row["task"], row["stack"] != "none", row["stack"]))
+    for index, row in enumerate(rows):
+        dense = row["stack"] == "none"
+        last_of_task = index + 1 == len(rows) or rows[index + 1]["task"] != row["task"]
+        table.add_row(
+            row["task"].partition(":")[0].upper(),
+            row["src"] if row["src"] == row["tgt"] else f"{row['src']}→{row['tgt']}",
+            "dense" if dense else row["stack"],
+            "" if dense else percent(row["sparsity_target"], 0),
+            "" if dense else percent(row["sparsity_modules"]),
+            f"{LABELS[row['metric']]} {points(row['value']):>5}",
+            interval(row["ci95"]),
+            "" if dense else percent(row["sparsity_macs"]),
+            "" if dense or row["time_vs_dense"] is None else percent(1 - row["time_vs_dense"]),
+            end_section=last_of_task,
+        )
+    return table

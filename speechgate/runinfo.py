@@ -1,0 +1,49 @@
+"""What a result was made with: commit, command, versions, machine."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "espnet", "lhotse", "lightning", "sentencepiece", "jiwer", "sacrebleu")
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _git(*arguments: str) -> str | None:
+    result = subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def device_name(device: torch.device | str) -> str:
+    """The accelerator's name, or the processor's architecture with the number of threads that torch uses."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def run_info(device: torch.device | str, seed: int | None = None) -> dict[str, Any]:
+    """A JSON-ready record of this run.  ``commit`` is None outside a git checkout, unless SPEECHGATE_COMMIT names it."""
+    commit = os.environ.get("SPEECHGATE_COMMIT") or _git("rev-parse", "HEAD")
+    program = Path(sys.argv[0]).name
+    return {
+        "commit": commit,
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "command": shlex.join([program, *sys.argv[1:]]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": device_name(device),
+        "seed": seed,
+    }
+
+
+def pick_device() -> torch.device:
+    """CUDA where it is to be had, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

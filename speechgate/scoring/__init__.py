@@ -1,0 +1,1 @@
+"""Scores of decoded utterances: word and character errors, BLEU and chrF, with bootstrap intervals."""

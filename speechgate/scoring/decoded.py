@@ -1,0 +1,128 @@
+"""Reading a decode directory: decode.json (how it was decoded) and hypotheses.jsonl (one line an utterance)."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechgate.errors import ConfigError, ManifestError
+from speechgate.gates.sites import GateSite, stacks_of
+from speechgate.task import Task
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One decoded utterance; ``gates`` has a character a site, "1" open.  MACs are of this utterance as it was run."""
+
+    id: str
+    task: Task
+    reference: str
+    hypothesis: str
+    ctc_hypothesis: str | None
+    audio_seconds: float
+    macs: float
+    macs_dense: float
+    gates: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decode directory.  ``deaf`` maps a condition ("shuffled", "silent") to the utterances decoded under it."""
+
+    directory: Path
+    corpus: str
+    split: str
+    checkpoint: str
+    stack: str
+    sparsity_target: float
+    sites: tuple[GateSite, ...]
+    options: dict[str, Any]
+    device: str
+    threads: int
+    seconds_per_utterance: dict[str, float]
+    time_vs_dense: dict[str, float]
+    run: dict[str, Any]
+    utterances: tuple[Utterance, ...]
+    deaf: dict[str, tuple[Utterance, ...]]
+
+    @property
+    def is_dense(self) -> bool:
+        return self.stack == "none"
+
+    @property
+    def gated_sites(self) -> list[int]:
+        """Indices of the sites whose stack has gates; the others are open in every utterance."""
+        return [index for index, site in enumerate(self.sites) if site.stack in stacks_of(self.stack)]
+
+    @property
+    def label(self) -> str:
+        return "dense" if self.is_dense else f"{self.stack} {self.sparsity_target:.0%}"
+
+
+def by_task(utterances: Iterable[Utterance]) -> dict[Task, list[Utterance]]:
+    """Group utterances by task, tasks in order, utterances by cut id (so that two systems pair up)."""
+    groups: dict[Task, list[Utterance]] = {}
+    for utterance in sorted(utterances, key=lambda utterance: (utterance.task, utterance.id)):
+        groups.setdefault(utterance.task, []).append(utterance)
+    return groups
+
+
+def read_decoded(directory: Path) -> Decoded:
+    """Read a decode directory.
+
+    Raises:
+        ConfigError: decode.json is missing, or lacks a key.
+        ManifestError: a hypotheses file is missing, empty, or has a line that cannot be used; the message says which.
+    """
+    path = directory / "decode.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: not found; decode into this directory first") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not JSON ({error}); decode again") from error
+    try:
+        sites = tuple(GateSite(*site) for site in info["sites"])
+        deaf_files = {c: entry["path"] for tasks in info.get("deaf", {}).values() for c, entry in tasks.items()}
+        return Decoded(
+            directory=directory,
+            **{key: info[key] for key in ("corpus", "split", "checkpoint", "stack", "sparsity_target", "options")},
+            **{key: info[key] for key in ("device", "threads", "seconds_per_utterance", "time_vs_dense", "run")},
+            sites=sites,
+            utterances=_read_utterances(directory / "hypotheses.jsonl", len(sites)),
+            deaf={condition: _read_utterances(directory / name, len(sites)) for condition, name in deaf_files.items()},
+        )
+    except KeyError as error:
+        raise ConfigError(f"{path}: the key {error} is missing; decode again") from error
+
+
+def _read_utterances(path: Path, sites: int) -> tuple[Utterance, ...]:
+    if not path.is_file():
+        raise ManifestError(f"{path}: not found; decode again")
+    utterances: dict[tuple[str, str], Utterance] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path}, line {number}"
+        try:
+            entry = json.loads(line)
+            utterance = Utterance(
+                task=Task.parse(entry["task"]),
+                **{key: entry[key] for key in Utterance.__dataclass_fields__ if key != "task"},
+            )
+        except (json.JSONDecodeError, KeyError) as error:
+            raise ManifestError(f"{where}: no usable entry ({error!r}); decode again") from error
+        if len(utterance.gates) != sites or set(utterance.gates) - {"0", "1"}:
+            raise ManifestError(f"{where}: cut {utterance.id} needs {sites} gates of 0 or 1, has {utterance.gates!r}")
+        key = (entry["task"], utterance.id)
+        if key in utterances:
+            raise ManifestError(f"{where}: cut {utterance.id} was decoded twice for {entry['task']}; decode again")
+        utterances[key] = utterance
+    if not utterances:
+        raise ManifestError(f"{path}: no utterances; decode again")
+    return tuple(utterances.values())
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, ended by line feeds only (splitlines would cut at a U+2028 inside a transcript)."""
+    with path.open(encoding="utf-8") as handle:
+        yield from handle

@@ -1,0 +1,109 @@
+"""The LightningModule: one step, one validation, the optimizer."""
+
+import random
+from typing import Any
+
+import lightning as L
+import torch
+import torchaudio.functional as AF
+from torch import Tensor, nn
+
+from speechgate.config import GatesConfig, TrainConfig
+from speechgate.data.batch import SAMPLE_RATE, Batch
+from speechgate.training.objective import hybrid_loss, sparsity_penalty
+from speechgate.training.schedule import gate_noise, learning_rate_scale, penalty_scale
+from speechgate.training.teacher import WhisperTeacher, distillation_loss, student_frames
+
+
+class TrainingModule(L.LightningModule):
+    """Trains ``model`` (with its gates, if it has any) on batches of ``Batch``."""
+
+    def __init__(self, model: Any, config: TrainConfig, gates: GatesConfig | None) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.gates_config = gates
+        self.teacher: WhisperTeacher | None = None
+        if config.teacher is not None:
+            self.teacher = WhisperTeacher(config.teacher.model)
+            self.to_teacher = nn.Linear(model.encoder.output_size(), self.teacher.width)
+
+    @property
+    def progress(self) -> float:
+        return self.global_step / self.config.updates
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        if self.config.speed_perturb:
+            factor = random.choice(self.config.speed_perturb)
+            speech_BN, lengths_B = AF.speed(batch.speech_BN, SAMPLE_RATE, factor, batch.speech_lengths)
+            batch.speech_BN, batch.speech_lengths = speech_BN, lengths_B.long().clamp(max=speech_BN.size(1))
+        if self.gates_config is not None:
+            self.model.gates.noise = gate_noise(self.progress, self.gates_config)
+        loss = self._task_loss(batch, "train")
+        if self.gates_config is not None:
+            loss = loss + self._penalty(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.log("valid/loss", self._task_loss(batch, "valid"), prog_bar=True, batch_size=len(batch))
+        if self.gates_config is not None:
+            for stack, gates_BS in self.model.gates.gates_BS.items():
+                for task in sorted(set(batch.tasks)):
+                    rows = [i for i, other in enumerate(batch.tasks) if other == task]
+                    value = 1 - gates_BS[rows].float().mean()
+                    self.log(f"valid/sparsity/{stack}/{task}", value, batch_size=len(rows))
+
+    def _task_loss(self, batch: Batch, split: str) -> Tensor:
+        if self.gates_config is not None:
+            self.model.gates.set_context(batch.tasks)
+        loss, parts, encoder_out_BTD, lengths_B = hybrid_loss(self.model, batch, self.config.ctc_weight)
+        if self.teacher is not None and self.training:
+            frame, offset = student_frames(self.model.frontend.hop_length)
+            target_BUD = self.teacher(batch.speech_BN)
+            predicted_BTD = self.to_teacher(encoder_out_BTD)
+            parts["teacher"] = distillation_loss(predicted_BTD, lengths_B, target_BUD, frame, offset)
+            loss = loss + self.config.teacher.weight * parts["teacher"]  # type: ignore[union-attr]
+            parts["teacher"] = parts["teacher"].detach() / lengths_B.float().mean()
+        if "ctc" in parts:  # nats a token, to be held against the unigram entropy of the tokens
+            parts["ctc"] = parts["ctc"] / batch.ctc_lengths.float().mean()
+        for name, value in parts.items():
+            self.log(f"{split}/{name}", value, batch_size=len(batch))
+        return loss
+
+    def _penalty(self, batch: Batch) -> Tensor:
+        gates = self.gates_config
+        assert gates is not None
+        total = batch.speech_BN.new_zeros(())
+        for stack, gates_BS in self.model.gates.gates_BS.items():
+            penalty, sparsity = sparsity_penalty(gates_BS, batch.tasks, gates.target)
+            total = total + penalty
+            for task, value in sparsity.items():
+                self.log(f"train/sparsity/{stack}/{task}", value, batch_size=len(batch))
+        self.log("train/gate_noise", self.model.gates.noise)
+        # the task loss is summed over an utterance: scale the penalty alike, so that alpha means the same for any data
+        tokens = batch.decoder_in_lengths.float().mean()
+        return gates.alpha * penalty_scale(self.progress, gates) * tokens * total
+
+    def configure_optimizers(self) -> Any:
+        gate_parameters, decayed, plain = [], [], []
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if ".gates." in name:
+                gate_parameters.append(parameter)
+            else:
+                (decayed if parameter.dim() > 1 else plain).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": self.config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        if self.gates_config is not None:
+            groups.append({"params": gate_parameters, "weight_decay": 0.0, "lr": self.gates_config.learning_rate})
+        fused = self.device.type == "cuda"
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98), fused=fused)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: learning_rate_scale(update, self.config))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,84 @@
+"""The objective: hybrid CTC/attention loss, the sparsity penalty of the gates, and distillation from a teacher.
+
+``hybrid_loss`` is the loss of ``ESPnetS2TModel.forward`` (a test holds them equal) without its host synchronisation
+for every utterance, which makes a step on a GPU several times longer.
+
+Shapes: B batch, T frames, L tokens, V vocabulary, S gate sites of a stack.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechgate.data.batch import IGNORE, Batch
+from speechgate.task import Task
+
+
+def ctc_loss(model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch: Batch) -> Tensor:
+    """CTC loss in nats, summed over an utterance, averaged over the batch; impossible alignments count as 0."""
+    logits_BTV = model.ctc.ctc_lo(F.dropout(encoder_out_BTD, p=model.ctc.dropout_rate, training=model.training))
+    log_probs_TBV = logits_BTV.transpose(0, 1).float().log_softmax(-1)
+    loss_B = F.ctc_loss(
+        log_probs_TBV, batch.ctc_BL, lengths_B, batch.ctc_lengths, blank=model.blank_id, reduction="none", zero_infinity=True
+    )
+    return loss_B.mean()
+
+
+def attention_loss(model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Label-smoothed cross-entropy in nats, summed over an utterance, averaged over the batch; and token accuracy.
+
+    ESPnet spreads the smoothing over the V - 1 wrong tokens and subtracts the target's entropy; PyTorch spreads it
+    over all V.  The two agree, but for that constant, at ``smoothing * V / (V - 1)``.
+    """
+    logits_BLV, _ = model.decoder(encoder_out_BTD, lengths_B, batch.decoder_in_BL, batch.decoder_in_lengths)
+    flat, target = logits_BLV.flatten(0, 1).float(), batch.decoder_out_BL.flatten()
+    smoothing = model.criterion_att.smoothing * flat.size(1) / (flat.size(1) - 1)
+    loss = F.cross_entropy(flat, target, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
+    real = target != IGNORE
+    accuracy = ((flat.argmax(1) == target) & real).sum() / real.sum()
+    return loss / len(batch), accuracy
+
+
+def hybrid_loss(model: Any, batch: Batch, ctc_weight: float) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+    """Run the model on a batch.
+
+    Returns:
+        loss, its parts for logging, the encoder's output (B, T, D) and its lengths (B) on the CPU.
+    """
+    encoder_out_BTD, lengths_B = model.encode(batch.speech_BN, batch.speech_lengths)
+    lengths_B = lengths_B.cpu()
+    parts: dict[str, Tensor] = {}
+    loss = encoder_out_BTD.new_zeros(())
+    if ctc_weight > 0:
+        parts["ctc"] = ctc_loss(model, encoder_out_BTD, lengths_B, batch)
+        loss = loss + ctc_weight * parts["ctc"]
+    if ctc_weight < 1:
+        parts["attention"], parts["accuracy"] = attention_loss(model, encoder_out_BTD, lengths_B, batch)
+        loss = loss + (1 - ctc_weight) * parts["attention"]
+    return loss, {name: value.detach() for name, value in parts.items()}, encoder_out_BTD, lengths_B
+
+
+def group_matrix(tasks: Sequence[Task], device: torch.device) -> tuple[list[Task], Tensor]:
+    """The distinct tasks of a batch and the matrix (groups, B) that averages over each."""
+    groups = sorted(set(tasks))
+    member = torch.tensor([[float(task == group) for task in tasks] for group in groups])
+    return groups, (member / member.sum(1, keepdim=True)).to(device)
+
+
+def sparsity_penalty(gates_BS: Tensor, tasks: Sequence[Task], target: float) -> tuple[Tensor, dict[Task, Tensor]]:
+    """|s - target| + (s - target)^2 for the share s of closed gates, averaged over the tasks and languages present.
+
+    Each task and language is held to the target on its own: the mean of a mixed batch would hide 80% beside 20%.
+    The absolute term alone missed the target in Someki et al. (ICLR 2025).
+
+    Returns:
+        the penalty, and s for each task.
+    """
+    groups, average_GB = group_matrix(tasks, gates_BS.device)
+    sparsity_G = 1 - average_GB @ gates_BS.mean(1)
+    gap_G = sparsity_G - target
+    penalty = (gap_G.abs() + gap_G.square()).mean()
+    return penalty, dict(zip(groups, sparsity_G.detach(), strict=True))

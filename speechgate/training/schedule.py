@@ -1,0 +1,28 @@
+"""What changes over a run: learning rate, the weight of the sparsity penalty, the noise of the gates."""
+
+import math
+
+from speechgate.config import GatesConfig, TrainConfig
+
+
+def learning_rate_scale(update: int, config: TrainConfig) -> float:
+    """Linear warm-up, then half a cosine down to ``final_scale``; multiplies every group's learning rate."""
+    if update < config.warmup:
+        return (update + 1) / config.warmup
+    progress = min(1.0, (update - config.warmup) / max(1, config.updates - config.warmup))
+    return config.final_scale + (1 - config.final_scale) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def penalty_scale(progress: float, config: GatesConfig) -> float:
+    """Rises linearly from 0 to 1 over the share ``ramp``: gates collapse when the penalty starts at full strength."""
+    return 1.0 if config.ramp == 0 else min(1.0, progress / config.ramp)
+
+
+def gate_noise(progress: float, config: GatesConfig) -> float:
+    """1 until the last ``settle`` share, then down to 0 over its first half, and 0 after.
+
+    With noise the sampled sparsity meets the target and the thresholded one misses it; without, both are the same.
+    """
+    if config.settle == 0:
+        return 1.0
+    return min(1.0, max(0.0, (1 - config.settle / 2 - progress) / (config.settle / 2)))

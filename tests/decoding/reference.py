@@ -1,0 +1,109 @@
+"""Random models whose search is worth comparing, and ESPnet's own search as the reference."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from espnet2.asr.ctc import CTC
+from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
+from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
+from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer
+from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
+from torch import Tensor, nn
+
+from speechgate.decoding.search import Hypothesis, SearchOptions, SearchTokens, prepare_decoder, search
+
+PROMPT = [4, 7, 9]
+
+
+@dataclass
+class RandomModel:
+    """Decoder and CTC head with random weights, and random encoder output to search over."""
+
+    decoder: TransformerDecoder
+    ctc: CTC
+    vocabulary: int
+    width: int
+
+    @property
+    def tokens(self) -> SearchTokens:
+        return SearchTokens(sos=self.vocabulary - 1, eos=self.vocabulary - 2, blank=0)
+
+    def encoder_out(self, lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Random encoder output (B, T, D), zero beyond each length, and the lengths."""
+        generator = torch.Generator().manual_seed(seed)
+        out = torch.zeros(len(lengths), max(lengths), self.width)
+        for row, length in zip(out, lengths, strict=True):
+            row[:length] = torch.randn(length, self.width, generator=generator)
+        return out, torch.tensor(lengths)
+
+    @torch.inference_mode()
+    def search(
+        self,
+        encoder_out: Tensor,
+        lengths: Tensor,
+        options: SearchOptions,
+        mask: Tensor | None = None,
+        prompts: list[list[int]] | None = None,
+        tokens: SearchTokens | None = None,
+    ) -> list[list[Hypothesis]]:
+        return search(
+            prepare_decoder(self.decoder, mask),
+            self.ctc.log_softmax(encoder_out),
+            encoder_out,
+            lengths,
+            prompts or [PROMPT] * len(lengths),
+            options,
+            tokens or self.tokens,
+        )
+
+    @torch.inference_mode()
+    def espnet_search(
+        self, encoder_out: Tensor, lengths: Tensor, options: SearchOptions, batched: bool = False
+    ) -> list[list[tuple[tuple[int, ...], float, float, float]]]:
+        """The n best of each utterance by ESPnet: tokens, score, decoder's share, CTC's share."""
+        reference = BatchBeamSearch(
+            scorers={
+                "decoder": self.decoder,
+                "ctc": CTCPrefixScorer(self.ctc, self.tokens.eos),
+                "length_bonus": LengthBonus(self.vocabulary),
+            },
+            weights={
+                "decoder": 1.0 - options.ctc_weight,
+                "ctc": options.ctc_weight,
+                "length_bonus": options.length_bonus,
+            },
+            beam_size=options.beam_size,
+            vocab_size=self.vocabulary,
+            sos=self.tokens.sos,
+            eos=self.tokens.eos,
+            pre_beam_ratio=options.pre_beam_ratio,
+            pre_beam_score_key="full",
+        )
+        reference.set_hyp_primer([self.tokens.sos, *PROMPT])
+        ratios = (options.max_length_ratio, options.min_length_ratio)
+        if batched:
+            found = reference(encoder_out, *ratios, x_lengths=lengths)
+        else:
+            found = [reference(row[:length], *ratios) for row, length in zip(encoder_out, lengths, strict=True)]
+        return [[self._plain(hypothesis) for hypothesis in nbest[: options.nbest]] for nbest in found]
+
+    def _plain(self, hypothesis) -> tuple[tuple[int, ...], float, float, float]:
+        tokens = hypothesis.yseq[1 + len(PROMPT) :].tolist()
+        scores = hypothesis.scores
+        text = tuple(token for token in tokens if token != self.tokens.eos)
+        return text, float(hypothesis.score), float(scores["decoder"]), float(scores.get("ctc", 0.0))
+
+
+def assert_same(found: list[list[Hypothesis]], expected: list, tolerance: float = 1e-3) -> None:
+    """The same hypotheses in the same order, with the same scores."""
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        # Below this a hypothesis is impossible for CTC, and ESPnet's float32 score of it is rounding noise.
+        theirs = [hypothesis for hypothesis in theirs if hypothesis[1] > -1e6]
+        ours = [hypothesis for hypothesis in ours if hypothesis.score > -1e6]
+        assert [hypothesis.tokens for hypothesis in ours] == [hypothesis[0] for hypothesis in theirs]
+        for hypothesis, (_, score, decoder_score, ctc_score) in zip(ours, theirs, strict=True):
+            assert hypothesis.score == pytest.approx(score, abs=tolerance)
+            assert hypothesis.decoder_score == pytest.approx(decoder_score, abs=tolerance)
+            assert hypothesis.ctc_score == pytest.approx(ctc_score, abs=tolerance)

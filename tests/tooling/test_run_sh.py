@@ -1,0 +1,57 @@
+"""The recipe's stages: which commands they are, in which order, and how the range is chosen."""
+
+import pytest
+
+from tests.tooling.checkout import Checkout
+
+SCRIPT = "recipes/prompts/run.sh"
+STAGES = [["download"], ["prepare"], ["tokenize"], ["train", "train"], ["train"], ["decode"], ["score"], ["report"]]
+
+
+def commands(stages: list[list[str]]) -> list[str]:
+    return [command for stage in stages for command in stage]
+
+
+@pytest.mark.parametrize(("stage", "stop_stage"), [(1, 8), (1, 3), (4, 4), (5, 8)])
+def test_runs_the_stages_of_the_range(checkout: Checkout, stage: int, stop_stage: int) -> None:
+    checkout.run(SCRIPT, "--stage", str(stage), "--stop-stage", str(stop_stage))
+    assert [call[1] for call in checkout.calls] == commands(STAGES[stage - 1 : stop_stage])
+    assert all(call[2:4] == ["--corpus", "prompts"] for call in checkout.calls)
+
+
+def test_dry_run_prints_the_same_commands_and_runs_none(checkout: Checkout) -> None:
+    dry = checkout.run(SCRIPT, "--dry-run", "--source", "my recordings").stdout
+    assert not (checkout.root / "calls.txt").exists()
+    assert "--source my\\ recordings" in dry
+    assert checkout.run(SCRIPT, "--source", "my recordings").stdout == dry
+    assert ["speechgate", "download", "--corpus", "prompts", "--source", "my recordings"] in checkout.calls
+    assert len(dry.splitlines()) == len(checkout.calls)
+
+
+def test_a_failing_stage_ends_the_run(checkout: Checkout) -> None:
+    cli = checkout.root / ".venv" / "bin" / "speechgate"
+    cli.write_text(cli.read_text(encoding="utf-8") + '[ "$1" != prepare ]\n', encoding="utf-8")
+    assert checkout.run(SCRIPT, check=False).returncode != 0
+    assert [call[1] for call in checkout.calls] == ["download", "prepare"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--stage 9", "there is no stage '9'"),
+        ("--stop-stage x", "there is no stage 'x'"),
+        ("--stage 3 --stop-stage 2", "--stage 3 comes after --stop-stage 2"),
+        ("--stage", "--stage needs a value"),
+        ("--stages 2", "unknown option --stages"),
+    ],
+)
+def test_bad_options_are_refused_by_name(checkout: Checkout, words: str, message: str) -> None:
+    result = checkout.run(SCRIPT, *words.split(), check=False)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Usage:" in result.stderr
+    assert not (checkout.root / "calls.txt").exists()
+
+
+def test_help(checkout: Checkout) -> None:
+    assert "--stop-stage" in checkout.run(SCRIPT, "--help").stdout
