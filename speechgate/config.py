@@ -75,14 +75,21 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run.  ``max_duration`` is seconds of audio a batch; ``max_seconds`` the longest recording used."""
+    """One training run.
+
+    ``max_duration`` is seconds of audio a batch, ``max_seconds`` the longest recording used.  ``max_minutes`` (0: no
+    limit) ends the run by the clock, its schedules hurried along.  ``cache`` recordings are kept decoded in memory
+    by each worker.
+    """
 
     updates: int = 1000
+    max_minutes: float = 0.0
     max_duration: float = 60.0
     min_seconds: float = 0.3
     max_seconds: float = 30.0
     buckets: int = 10
     workers: int = 0
+    cache: int = 0
     task_temperature: float = 2.0
     ctc_weight: float = 0.3
     learning_rate: float = 1e-3

@@ -3,7 +3,7 @@
 Shapes: B batch, N samples, L tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -87,10 +87,12 @@ def pad_speech(recordings: Sequence[Tensor], min_seconds: float) -> tuple[Tensor
     return speech_BN, lengths
 
 
-def make_batch(cuts: Sequence[Cut], tokenizer: Tokenizer, min_seconds: float) -> Batch:
-    """Load and tokenize the examples of one batch."""
+def make_batch(
+    cuts: Sequence[Cut], tokenizer: Tokenizer, min_seconds: float, load: Callable[[Cut], Tensor] = load_audio
+) -> Batch:
+    """Load and tokenize the examples of one batch; ``load`` gives the samples of a cut."""
     tasks = [Task.parse(cut.custom["task"]) for cut in cuts]
-    speech_BN, speech_lengths = pad_speech([load_audio(cut) for cut in cuts], min_seconds)
+    speech_BN, speech_lengths = pad_speech([load(cut) for cut in cuts], min_seconds)
     texts, transcripts = [], []
     for cut, task in zip(cuts, tasks, strict=True):
         text = normalize_for_training(reference(cut, task), task.tgt)
@@ -118,9 +120,21 @@ def make_batch(cuts: Sequence[Cut], tokenizer: Tokenizer, min_seconds: float) ->
 class ExampleDataset(torch.utils.data.Dataset):
     """Turns a CutSet of one batch, as lhotse's samplers yield it, into a ``Batch``."""
 
-    def __init__(self, tokenizer: Tokenizer, min_seconds: float) -> None:
+    def __init__(self, tokenizer: Tokenizer, min_seconds: float, cache: int = 0) -> None:
+        """``cache``: how many recordings to keep decoded in memory."""
         self.tokenizer = tokenizer
         self.min_seconds = min_seconds
+        self.cache = cache
+        self.kept: dict[str, Tensor] = {}
 
     def __getitem__(self, cuts: Any) -> Batch:
-        return make_batch(list(cuts), self.tokenizer, self.min_seconds)
+        return make_batch(list(cuts), self.tokenizer, self.min_seconds, self._load)
+
+    def _load(self, cut: Cut) -> Tensor:
+        name = cut.custom["cut_id"]
+        if name in self.kept:
+            return self.kept[name]
+        samples = load_audio(cut)
+        if len(self.kept) < self.cache:
+            self.kept[name] = samples
+        return samples

@@ -53,7 +53,7 @@ def train_loader(
         num_cuts_for_bins_estimate=2000,
         sync_buckets=False,
     )
-    return _loader(sampler, tokenizer, min_seconds, config.workers)
+    return _loader(sampler, ExampleDataset(tokenizer, min_seconds, config.cache), config.workers)
 
 
 def eval_loader(
@@ -64,12 +64,12 @@ def eval_loader(
     if not examples:
         raise ManifestError(f"no cut of the manifest fits any of: {', '.join(map(str, tasks))}")
     sampler = SimpleCutSampler(CutSet.from_cuts(examples), max_duration=max_duration, shuffle=False)
-    return _loader(sampler, tokenizer, min_seconds, workers)
+    return _loader(sampler, ExampleDataset(tokenizer, min_seconds), workers)
 
 
-def _loader(sampler: Any, tokenizer: Tokenizer, min_seconds: float, workers: int) -> DataLoader:
+def _loader(sampler: Any, dataset: ExampleDataset, workers: int) -> DataLoader:
     return DataLoader(
-        ExampleDataset(tokenizer, min_seconds),
+        dataset,
         sampler=sampler,
         batch_size=None,
         num_workers=workers,

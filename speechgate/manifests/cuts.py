@@ -8,6 +8,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lhotse import CutSet, MonoCut
@@ -39,15 +40,20 @@ class _ManifestIterator(LazyManifestIterator):
     """lhotse's lazy iterator with errors that name the file."""
 
     def __iter__(self) -> Iterator[Cut]:
-        count = 0
-        try:
-            for cut in super().__iter__():
-                yield cut
-                count += 1
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-            raise ManifestError(
-                f"manifest {self.path} is damaged after {count} cuts: {error}; prepare again"
-            ) from error
+        with _damage_named(self.path):
+            yield from super().__iter__()
+
+    def __len__(self) -> int:
+        with _damage_named(self.path):
+            return super().__len__()
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"manifest {path} is damaged: {error}; prepare again") from error
 
 
 def write_cuts(cuts: Iterable[Cut], path: Path | str) -> None:

@@ -71,7 +71,12 @@ def draw_quality_against_time(rows: Sequence[Row], theme: Theme) -> Figure:
             own = [(100 * row["time_vs_dense"], row["value"]) for row in of_stack]
             _scatter(ax, own, markersize=3, color=colour, alpha=0.4)
             marked = [index for index, target in enumerate(targets) if target]
-            line = {"color": colour, "marker": _MARKERS[index], "linewidth": 1.8, "label": f"{stack} gated"}
+            line: dict[str, Any] = {
+                "color": colour,
+                "marker": _MARKERS[index],
+                "linewidth": 1.8,
+                "label": f"{stack} gated",
+            }
             ax.plot(times, values, markevery=marked, **line)
             for time, value, target in zip(times, values, targets, strict=True):
                 if target:  # above and below in turn, since two stacks may come out alike

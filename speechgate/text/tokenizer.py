@@ -158,6 +158,8 @@ class Tokenizer:
         middle = tokens[len(_FIRST) : tokens.index(NO_TIMESTAMPS)]
         tasks = [symbol for symbol in middle if symbol == "<asr>" or symbol.startswith("<st_")]
         try:
+            if not model:
+                raise RuntimeError("it is empty")  # which sentencepiece would take for a model without pieces
             tokenizer = cls([symbol for symbol in middle if symbol not in tasks], tasks, model)
         except RuntimeError as error:
             raise CheckpointError(f"{model_file} is not a sentencepiece model: {error}") from error

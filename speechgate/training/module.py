@@ -1,6 +1,7 @@
 """The LightningModule: one step, one validation, the optimizer."""
 
 import random
+import time
 from typing import Any
 
 import lightning as L
@@ -23,14 +24,22 @@ class TrainingModule(L.LightningModule):
         self.model = model
         self.config = config
         self.gates_config = gates
+        self.started = time.monotonic()
         self.teacher: WhisperTeacher | None = None
         if config.teacher is not None:
             self.teacher = WhisperTeacher(config.teacher.model)
             self.to_teacher = nn.Linear(model.encoder.output_size(), self.teacher.width)
 
+    def on_train_start(self) -> None:
+        self.started = time.monotonic()
+
     @property
     def progress(self) -> float:
-        return self.global_step / self.config.updates
+        """From 0 to 1: the share of the updates done, or of the minutes allowed if that is more."""
+        by_updates = self.global_step / self.config.updates
+        if not self.config.max_minutes:
+            return by_updates
+        return min(1.0, max(by_updates, (time.monotonic() - self.started) / 60 / self.config.max_minutes))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
@@ -103,7 +112,8 @@ class TrainingModule(L.LightningModule):
         ]
         if self.gates_config is not None:
             groups.append({"params": gate_parameters, "weight_decay": 0.0, "lr": self.gates_config.learning_rate})
-        fused = self.device.type == "cuda"
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98), fused=fused)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: learning_rate_scale(update, self.config))
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda update: learning_rate_scale(update, self.progress, self.config)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

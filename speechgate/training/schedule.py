@@ -5,12 +5,10 @@ import math
 from speechgate.config import GatesConfig, TrainConfig
 
 
-def learning_rate_scale(update: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine down to ``final_scale``; multiplies every group's learning rate."""
-    if update < config.warmup:
-        return (update + 1) / config.warmup
-    progress = min(1.0, (update - config.warmup) / max(1, config.updates - config.warmup))
-    return config.final_scale + (1 - config.final_scale) * 0.5 * (1 + math.cos(math.pi * progress))
+def learning_rate_scale(update: int, progress: float, config: TrainConfig) -> float:
+    """Linear warm-up over ``warmup`` updates, times half a cosine over the run down to ``final_scale``."""
+    warm = min(1.0, (update + 1) / config.warmup) if config.warmup else 1.0
+    return warm * (config.final_scale + (1 - config.final_scale) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def penalty_scale(progress: float, config: GatesConfig) -> float:

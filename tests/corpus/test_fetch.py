@@ -115,7 +115,7 @@ def test_wrong_checksum_is_thrown_away(server: Server, tmp_path: Path) -> None:
 def test_absent_file_and_server(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"b\.tar\.gz\.sha1 cannot be fetched: Not Found"):
         fetch.http_download(f"{server.url}/b.tar.gz", tmp_path)
-    with pytest.raises(DownloadError, match="cannot be fetched: .*refused.* --source FOLDER"):
+    with pytest.raises(DownloadError, match=r"cannot be fetched: .*refused.* --source FOLDER"):
         fetch.http_download("http://127.0.0.1:1/a.tar.gz", tmp_path)
 
 

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -89,8 +90,24 @@ def test_report_counts_every_quirk(report: dict) -> None:
     assert issues["rus"]["text in another language"] == 1
     assert all("shorter than 0.5 s" in issues[language] for language in ("spa", "fra", "ita", "rus"))
     assert report["usable_in_all_languages"] == 54
-    assert report["languages"]["spa"]["texts_with_accents"] == 0, "the Spanish transcripts mostly lack accents"
+    assert report["languages"]["spa"]["texts_with_accents"] <= 1, "the Spanish transcripts mostly lack accents"
     assert {"language": "fra", "kind": "audio without text", "id": "letters/zed", "detail": ""} in report["issues"]
+
+
+FULL_CORPUS_USABLE = {"eng": 551, "spa": 481, "fra": 510, "ita": 579, "rus": 553}
+
+
+def test_counts_of_the_full_corpus() -> None:
+    """Where a developer has prepared all of it: the counts that the documentation gives."""
+    path = prompts_report.report_path(Path(__file__).parents[2] / "data")
+    made_from = prompts_report.made_from(path)
+    if made_from is None or made_from["source"] == "bundled":
+        pytest.skip("the full corpus is not prepared in data/")
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert {language: values["usable"] for language, values in report["languages"].items()} == FULL_CORPUS_USABLE
+    assert report["usable_in_all_languages"] == 446
+    for values in report["languages"].values():
+        assert (values["utterances"]["dev"], values["utterances"]["test"]) == (24, 48)
 
 
 def test_report_adds_up(report: dict, cuts: dict[str, CutSet]) -> None:
@@ -109,8 +126,9 @@ def test_texts_that_cannot_be_right_do_not_train(report: dict, cuts: dict[str, C
 
 
 def test_table_has_a_column_a_language(report: dict) -> None:
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(prompts_report.summary_table(report))
+    with open(os.devnull, "w") as nowhere:
+        console = Console(width=120, record=True, file=nowhere)
+        console.print(prompts_report.summary_table(report))
     text = console.export_text()
     assert "54 prompts usable in all languages" in text
     assert all(voice.lang3 in text for voice in VOICES)
@@ -156,7 +174,8 @@ def test_bad_recordings_are_listed_and_left_out(tree: Path, tmp_path: Path) -> N
     assert unreadable["vm-from"].endswith("vm-from.g722 is empty: 0 bytes")
     assert report["languages"]["eng"]["issues"]["unreadable recording"] == 2
     ids = {cut.id for path in prompts.manifest_paths(data_dir).values() for cut in read_cuts(path)}
-    assert "eng-vm-from" not in ids and "fra-vm-from" in ids
+    assert "eng-vm-from" not in ids
+    assert "fra-vm-from" in ids
 
 
 def test_full_disk_leaves_no_manifest_and_nothing_prepared(

@@ -26,8 +26,10 @@ def test_auto_does_not_take_the_slice_for_the_corpus(tmp_path: Path, tree: Path)
     download(tmp_path, "bundled")
     assert not is_downloaded(tmp_path, "auto")
     download(tmp_path, str(tree))
-    assert is_downloaded(tmp_path, "auto") and is_downloaded(tmp_path, str(tree))
-    assert not is_downloaded(tmp_path, "bundled") and not is_downloaded(tmp_path, "apt")
+    assert is_downloaded(tmp_path, "auto")
+    assert is_downloaded(tmp_path, str(tree))
+    assert not is_downloaded(tmp_path, "bundled")
+    assert not is_downloaded(tmp_path, "apt")
 
 
 def test_without_a_checkout_the_slice_is_missed_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +41,7 @@ def test_without_a_checkout_the_slice_is_missed_clearly(tmp_path: Path, monkeypa
 
 def test_incomplete_tree_says_what_it_lacks(tmp_path: Path, tree: Path) -> None:
     shutil.rmtree(VOICES[2].sounds(tree))
-    with pytest.raises(DownloadError, match="lacks recordings in .*fr_CA_f_June$"):
+    with pytest.raises(DownloadError, match=r"lacks recordings in .*fr_CA_f_June$"):
         download(tmp_path, str(tree))
 
 
@@ -117,4 +119,5 @@ def test_tarballs_hold_recordings_and_transcript(tmp_path: Path, monkeypatch: py
     root = download(tmp_path / "data", "tarball")
     assert root == tmp_path / "data" / "prompts" / "source"
     assert VOICES[0].transcript(root) == VOICES[0].sounds(root) / "core-sounds-en.txt"
-    assert is_downloaded(tmp_path / "data", "tarball") and is_downloaded(tmp_path / "data")
+    assert is_downloaded(tmp_path / "data", "tarball")
+    assert is_downloaded(tmp_path / "data")

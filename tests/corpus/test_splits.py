@@ -19,7 +19,8 @@ def test_no_text_is_in_two_splits(texts: dict[str, dict[str, str]], dev: int, te
     eligible = {prompt_id for prompt_id in ids if prompt_id < "id-15"}
     splits = make_splits(texts, eligible, dev, test, seed)
     assert sorted(prompt_id for split in SPLITS for prompt_id in splits[split]) == sorted(ids)
-    assert len(splits["dev"]) <= dev and len(splits["test"]) <= test
+    assert len(splits["dev"]) <= dev
+    assert len(splits["test"]) <= test
     assert eligible.issuperset(splits["dev"] + splits["test"])
     of = {prompt_id: split for split in SPLITS for prompt_id in splits[split]}
     for entries in texts.values():

@@ -31,12 +31,24 @@ REAL_LINES = [
     ("eng", "letters/dash: dash [-]", "letters/dash", "dash", "brackets resolved"),
     ("eng", "letters/space: space [ ]", "letters/space", "space", "brackets resolved"),
     ("eng", 'spy-iax2: IAX (note: does not say "2")', "spy-iax2", "IAX", "brackets resolved"),
-    ("spa", "vm-tempgreetactive: Sus saludos [temporales]", "vm-tempgreetactive", "Sus saludos temporales", "brackets resolved"),
+    (
+        "spa",
+        "vm-tempgreetactive: Sus saludos [temporales]",
+        "vm-tempgreetactive",
+        "Sus saludos temporales",
+        "brackets resolved",
+    ),
     ("fra", "for: Pour (emphase)", "for", "Pour", "brackets resolved"),
     ("ita", "demo-instruct: asterisk (IAX) con", "demo-instruct", "asterisk IAX con", "brackets resolved"),
     ("ita", "letters/exclaimation-point: [!] punto", "letters/exclaimation-point", "punto", "brackets resolved"),
     ("ita", "vm-intro: il tasto. (un beep, ma non qui).", "vm-intro", "il tasto.", "brackets resolved"),
-    ("ita", "if-correct-press: Se questo ? corretto, premi ...", "if-correct-press", "Se questo è corretto, premi ...", None),
+    (
+        "ita",
+        "if-correct-press: Se questo ? corretto, premi ...",
+        "if-correct-press",
+        "Se questo è corretto, premi ...",
+        None,
+    ),
     ("ita", "pls: chiamata pi? tardi", "pls", "chiamata più tardi", "lost accents restored"),
     ("ita", "cannot: non pu? essere cos? come", "cannot", "non può essere così come", "lost accents restored"),
     ("ita", "vm-changeto: Quale cartella?", "vm-changeto", "Quale cartella?", None),
@@ -65,7 +77,8 @@ def test_tones_and_silence_are_left_out_by_id(read) -> None:
     transcript = read("beep: un suono beep\nsilence/1: (1 secondo di silenzio)\nconfbridge-join: <beep>\n", "ita")
     assert not transcript.texts
     assert kinds(transcript) == {"not speech": 3}
-    assert is_speech("beep-beep") and not is_speech("silence/10")
+    assert is_speech("beep-beep")
+    assert not is_speech("silence/10")
 
 
 def test_glued_entries_are_cut(read) -> None:

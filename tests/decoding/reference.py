@@ -95,6 +95,33 @@ class RandomModel:
         return text, float(hypothesis.score), float(scores["decoder"]), float(scores.get("ctc", 0.0))
 
 
+def random_model(
+    width: int = 32,
+    heads: int = 4,
+    layers: int = 2,
+    units: int = 64,
+    vocabulary: int = 30,
+    sharpness: float = 4.0,
+    eos_bias: float = 1.0,
+    seed: int = 0,
+) -> RandomModel:
+    """Build a random model; ``sharpness`` scales its logits, without which all tokens would be about equal."""
+    torch.manual_seed(seed)
+    decoder = TransformerDecoder(
+        vocabulary, width, attention_heads=heads, linear_units=units, num_blocks=layers, use_flash_attn=False
+    ).eval()
+    ctc = CTC(vocabulary, width).eval()
+    for layer in (decoder.output_layer, ctc.ctc_lo):
+        nn.init.normal_(layer.weight, std=sharpness / width**0.5)
+    with torch.no_grad():
+        for name, parameter in decoder.named_parameters():
+            if "norm" in name or name.endswith("bias"):  # ones and zeros would hide a mistake
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        decoder.output_layer.bias[vocabulary - 2] += eos_bias
+        ctc.ctc_lo.bias[0] += 2.0
+    return RandomModel(decoder, ctc, vocabulary, width)
+
+
 def assert_same(found: list[list[Hypothesis]], expected: list, tolerance: float = 1e-3) -> None:
     """The same hypotheses in the same order, with the same scores."""
     assert len(found) == len(expected)

@@ -8,7 +8,7 @@ import torch
 
 from speechgate.decoding.search import Hypothesis, SearchOptions, SearchTokens
 from speechgate.errors import ConfigError
-from tests.decoding.reference import PROMPT, RandomModel, assert_same
+from tests.decoding.reference import PROMPT, assert_same, random_model
 
 LENGTHS = [31, 7, 18, 2]
 
@@ -23,9 +23,9 @@ def same_text(found: list[list[Hypothesis]], other: list[list[Hypothesis]]) -> N
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
 @pytest.mark.parametrize(("width", "heads", "layers", "vocabulary"), [(32, 4, 2, 30), (48, 2, 3, 90), (16, 1, 1, 12)])
-def test_equals_espnet(make_model, ctc_weight, beam_size, width, heads, layers, vocabulary):
+def test_equals_espnet(ctc_weight, beam_size, width, heads, layers, vocabulary):
     for seed in range(2):
-        model = make_model(width, heads, layers, vocabulary=vocabulary, seed=seed, eos_bias=2.0 * seed)
+        model = random_model(width, heads, layers, vocabulary=vocabulary, seed=seed, eos_bias=2.0 * seed)
         options = SearchOptions(beam_size=beam_size, ctc_weight=ctc_weight, nbest=4)
         inputs = model.encoder_out(LENGTHS, seed)
         assert_same(model.search(*inputs, options), model.espnet_search(*inputs, options))
@@ -46,21 +46,21 @@ def test_equals_espnet(make_model, ctc_weight, beam_size, width, heads, layers, 
     ],
     ids=lambda options: " ".join(f"{k}={v}" for k, v in vars(options).items() if v != getattr(SearchOptions(), k)),
 )
-def test_options_mean_what_they_do_in_espnet(make_model, options):
-    model = make_model(seed=2, eos_bias=3.0)
+def test_options_mean_what_they_do_in_espnet(options):
+    model = random_model(seed=2, eos_bias=3.0)
     inputs = model.encoder_out(LENGTHS)
     assert_same(model.search(*inputs, options), model.espnet_search(*inputs, options))
 
 
-def test_equals_espnet_batch_of_its_own(make_model):
-    model = make_model(seed=5)
+def test_equals_espnet_batch_of_its_own():
+    model = random_model(seed=5)
     inputs = model.encoder_out(LENGTHS, 5)
     options = SearchOptions(nbest=3)
     assert_same(model.search(*inputs, options), model.espnet_search(*inputs, options, batched=True))
 
 
-def test_end_detection_stops_as_espnet_does(make_model):
-    model = make_model(sharpness=1.0, eos_bias=4.0, vocabulary=20)
+def test_end_detection_stops_as_espnet_does():
+    model = random_model(sharpness=1.0, eos_bias=4.0, vocabulary=20)
     inputs = model.encoder_out([80, 60])
     everything = SearchOptions(nbest=1000)
     detected = model.search(*inputs, everything)
@@ -73,8 +73,8 @@ def test_end_detection_stops_as_espnet_does(make_model):
 
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
-def test_utterances_do_not_influence_each_other(make_model, ctc_weight):
-    model = make_model(seed=3, eos_bias=3.0)
+def test_utterances_do_not_influence_each_other(ctc_weight):
+    model = random_model(seed=3, eos_bias=3.0)
     lengths = [12, 40, 3, 25, 1, 33]
     options = SearchOptions(ctc_weight=ctc_weight, nbest=2)
     prompts = [[4 + index, 7, 9] for index in range(len(lengths))]
@@ -88,7 +88,7 @@ def test_utterances_do_not_influence_each_other(make_model, ctc_weight):
     same_text(together, alone)
 
 
-def test_finished_utterances_leave_the_batch(make_model, monkeypatch):
+def test_finished_utterances_leave_the_batch(monkeypatch):
     from speechgate.decoding.search.running import RunningDecoder
 
     batches = []
@@ -99,7 +99,7 @@ def test_finished_utterances_leave_the_batch(make_model, monkeypatch):
         return step(self, parents, tokens)
 
     monkeypatch.setattr(RunningDecoder, "step", counting_step)
-    model = make_model(eos_bias=-10.0)
+    model = random_model(eos_bias=-10.0)
     found = model.search(*model.encoder_out([4, 9, 2]), SearchOptions())
     assert [hypotheses[0].steps for hypotheses in found] == [4, 9, 2]
     # The first token comes of the prompt; then as many rows as there are utterances still running.
@@ -108,8 +108,8 @@ def test_finished_utterances_leave_the_batch(make_model, monkeypatch):
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
 @pytest.mark.parametrize("beam_size", [1, 5])
-def test_fixed_steps(make_model, ctc_weight, beam_size):
-    model = make_model(eos_bias=4.0)
+def test_fixed_steps(ctc_weight, beam_size):
+    model = random_model(eos_bias=4.0)
     options = SearchOptions(beam_size=beam_size, ctc_weight=ctc_weight, fixed_steps=21, nbest=2)
     found = model.search(*model.encoder_out([9, 5]), options)
     for hypotheses in found:
@@ -118,16 +118,16 @@ def test_fixed_steps(make_model, ctc_weight, beam_size):
         assert all(math.isfinite(h.score) for h in hypotheses)
 
 
-def test_score_is_the_weighted_sum_of_its_parts(make_model):
-    model = make_model()
+def test_score_is_the_weighted_sum_of_its_parts():
+    model = random_model()
     found = model.search(*model.encoder_out([20]), SearchOptions(length_bonus=0.5, nbest=3))
     for h in found[0]:
         scored = h.steps if len(h.tokens) == h.steps else len(h.tokens) + 1  # <eos> is added unscored at the last step
         assert h.score == pytest.approx(0.7 * h.decoder_score + 0.3 * h.ctc_score + 0.5 * scored)
 
 
-def test_forbidden_tokens_are_never_chosen(make_model):
-    model = make_model(seed=4)
+def test_forbidden_tokens_are_never_chosen():
+    model = random_model(seed=4)
     inputs = model.encoder_out(LENGTHS)
     forbidden = tuple(range(5, 25))
     tokens = SearchTokens(model.tokens.sos, model.tokens.eos, forbidden=forbidden)
@@ -136,8 +136,8 @@ def test_forbidden_tokens_are_never_chosen(make_model):
     assert not {token for hypotheses in found for h in hypotheses for token in h.tokens} & set(forbidden)
 
 
-def test_utterance_that_is_not_finite_has_no_hypothesis_and_its_neighbours_keep_theirs(make_model):
-    model = make_model()
+def test_utterance_that_is_not_finite_has_no_hypothesis_and_its_neighbours_keep_theirs():
+    model = random_model()
     encoder_out, lengths = model.encoder_out([10, 12, 11])
     sound = model.search(encoder_out, lengths, SearchOptions())
     encoder_out[1, 3] = float("nan")
@@ -146,8 +146,8 @@ def test_utterance_that_is_not_finite_has_no_hypothesis_and_its_neighbours_keep_
     same_text([found[0], found[2]], [sound[0], sound[2]])
 
 
-def test_long_search_outgrows_cache_and_position_table(make_model):
-    model = make_model(width=16, heads=2, layers=1)
+def test_long_search_outgrows_cache_and_position_table():
+    model = random_model(width=16, heads=2, layers=1)
     inputs = model.encoder_out([5])
     options = SearchOptions(beam_size=2, ctc_weight=0.0, fixed_steps=60)
     expected = model.search(*inputs, options)
@@ -173,8 +173,8 @@ def test_refused_options(keys, named):
         SearchOptions(**keys)
 
 
-def test_refused_input(make_model):
-    model: RandomModel = make_model()
+def test_refused_input():
+    model = random_model()
     encoder_out, lengths = model.encoder_out([4, 5])
     with pytest.raises(ConfigError, match="beam_size 30"):
         model.search(encoder_out, lengths, SearchOptions(beam_size=30))
@@ -187,17 +187,19 @@ def test_refused_input(make_model):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_searches_equal_espnet(make_model, seed):
+def test_random_searches_equal_espnet(seed):
     generator = torch.Generator().manual_seed(seed)
 
     def pick(*choices):
         return choices[int(torch.randint(len(choices), (), generator=generator))]
 
     heads = pick(1, 2, 4)
-    model = make_model(
+    model = random_model(
         heads * pick(8, 12), heads, pick(1, 2, 3), pick(16, 50), pick(15, 40, 200), pick(2.0, 6.0), pick(-1.0, 2.0, 4.0)
     )
-    options = SearchOptions(beam_size=pick(1, 3, 7), ctc_weight=pick(0.0, 0.2, 0.6), length_bonus=pick(0.0, 0.3), nbest=3)
+    options = SearchOptions(
+        beam_size=pick(1, 3, 7), ctc_weight=pick(0.0, 0.2, 0.6), length_bonus=pick(0.0, 0.3), nbest=3
+    )
     lengths = [pick(1, 4, 15, 28, 45) for _ in range(pick(1, 2, 5))]
     inputs = model.encoder_out(lengths, seed)
     assert_same(model.search(*inputs, options), model.espnet_search(*inputs, options))
@@ -205,8 +207,8 @@ def test_random_searches_equal_espnet(make_model, seed):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
-def test_cuda_equals_cpu(make_model, ctc_weight):
-    model = make_model(eos_bias=2.0)
+def test_cuda_equals_cpu(ctc_weight):
+    model = random_model(eos_bias=2.0)
     encoder_out, lengths = model.encoder_out(LENGTHS)
     options = SearchOptions(ctc_weight=ctc_weight, nbest=2)
     expected = model.search(encoder_out, lengths, options)

@@ -9,7 +9,7 @@ from speechgate.decoding.search import SearchOptions, prepare_decoder
 from speechgate.decoding.search.running import RunningDecoder
 from speechgate.decoding.search.weights import SelfAttention, SourceAttention, _sinusoids
 from speechgate.errors import ConfigError
-from tests.decoding.reference import assert_same
+from tests.decoding.reference import assert_same, random_model
 
 KIND_NAMES = ("self_attn", "src_attn", "feed_forward")
 
@@ -25,8 +25,8 @@ def silence(decoder, mask):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_masked_equals_espnet_with_silent_modules(make_model, seed):
-    model = make_model(layers=3, seed=seed, eos_bias=2.0)
+def test_masked_equals_espnet_with_silent_modules(seed):
+    model = random_model(layers=3, seed=seed, eos_bias=2.0)
     mask = torch.rand(3, 3, generator=torch.Generator().manual_seed(seed)) < 0.5
     options = SearchOptions(beam_size=3, ctc_weight=(0.0, 0.3)[seed % 2], nbest=2)
     inputs = model.encoder_out([15, 6, 21], seed)
@@ -34,8 +34,8 @@ def test_masked_equals_espnet_with_silent_modules(make_model, seed):
     assert_same(model.search(*inputs, options, mask=mask), model.espnet_search(*inputs, options))
 
 
-def test_all_open_is_the_dense_decoder_and_all_closed_the_embedding(make_model):
-    model = make_model()
+def test_all_open_is_the_dense_decoder_and_all_closed_the_embedding():
+    model = random_model()
     dense = prepare_decoder(model.decoder)
     assert dense.only(torch.ones(2, 3)).blocks == dense.blocks
     assert dense.only(torch.zeros(2, 3)).blocks == ()
@@ -45,24 +45,24 @@ def test_all_open_is_the_dense_decoder_and_all_closed_the_embedding(make_model):
     assert_same(model.search(*inputs, options, mask=torch.zeros(2, 3)), model.espnet_search(*inputs, options))
 
 
-def test_closed_modules_leave_nothing_behind(make_model):
-    weights = prepare_decoder(make_model().decoder, torch.tensor([[True, False, False], [False, True, True]]))
+def test_closed_modules_leave_nothing_behind():
+    weights = prepare_decoder(random_model().decoder, torch.tensor([[True, False, False], [False, True, True]]))
     kept = [type(block).__name__ for block in weights.blocks]
     assert kept == ["SelfAttention", "SourceAttention", "FeedForward"]
     running = RunningDecoder(weights, torch.randn(2, 5, 32), torch.tensor([5, 5]), torch.tensor([[1], [1]]), 2, 4)
     assert len(running._running) == 3
 
 
-def test_masks_share_the_weights(make_model):
-    dense = prepare_decoder(make_model().decoder)
+def test_masks_share_the_weights():
+    dense = prepare_decoder(random_model().decoder)
     half = dense.only([[True, True, False], [False, True, True]])
     assert half.blocks[0] is dense.blocks[0]
     assert isinstance(half.blocks[0], SelfAttention)
     assert isinstance(half.blocks[2], SourceAttention)
 
 
-def test_wrong_masks(make_model):
-    dense = prepare_decoder(make_model().decoder)
+def test_wrong_masks():
+    dense = prepare_decoder(random_model().decoder)
     with pytest.raises(ConfigError, match=r"shape \(3, 3\).*2 layers"):
         dense.only(torch.ones(3, 3))
     with pytest.raises(ConfigError, match="closed already"):

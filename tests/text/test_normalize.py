@@ -1,0 +1,62 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechgate.text.normalize import normalize_for_scoring, normalize_for_training
+
+LANGUAGES = st.sampled_from(["eng", "spa", "fra", "ita", "rus", "hin", "tur"])
+
+# language, natural text, for training, for scoring
+TABLE = [
+    ("eng", "Goodbye!  Thank you.", "goodbye thank you", "goodbye thank you"),
+    ("eng", "You can't; it's 5 o’clock", "you can't it's 5 o'clock", "you cant its 5 oclock"),
+    ("eng", "'quoted' and \"quoted\"", "quoted and quoted", "quoted and quoted"),
+    ("eng", "Re-record at 28.8 kilobit, H.323", "re record at 28 8 kilobit h 323", "re record at 28 8 kilobit h 323"),
+    ("eng", "Press * then # ...", "press star then pound", "press star then pound"),
+    ("eng", "ﬁle № １２", "file no 12", "file no 12"),
+    ("spa", "Opción inválida: ¿mañana?", "opcion invalida mañana", "opcion invalida mañana"),
+    ("spa", "Presione * o #", "presione asterisco o tecla de numero", "presione asterisco o tecla de numero"),
+    ("fra", "L'écoute, à l’aide…", "l'écoute à l'aide", "l écoute à l aide"),
+    ("fra", "aujourd'hui: #", "aujourd'hui dièse", "aujourd hui dièse"),
+    ("ita", "Benvenuto nell’elenco. E' in uso", "benvenuto nell'elenco e in uso", "benvenuto nell elenco e in uso"),
+    ("rus", "Ещё раз: «Решётка»", "еще раз решетка", "еще раз решетка"),
+    ("rus", "чёрный (мой) ПИН-код", "черный мой пин код", "черный мой пин код"),
+    ("deu", "Straße – ÄÖÜ", "straße äöü", "straße äöü"),
+    ("tur", "İstanbul", "i\u0307stanbul", "i\u0307stanbul"),
+    # Marks that the letters of these scripts cannot do without.
+    ("hin", "हिन्दी में।", "हिन्दी में", "हिन्दी में"),
+    ("tam", "தமிழ்!", "தமிழ்", "தமிழ்"),
+    ("tha", "ภาษาไทยที่นี่", unicodedata.normalize("NFKC", "ภาษาไทยที่นี่"), unicodedata.normalize("NFKC", "ภาษาไทยที่นี่")),
+    ("ara", "مَرْحَبًا، بك؟", "مَرْحَبًا بك", "مَرْحَبًا بك"),
+    ("fas", "می\u200cخواهم", "می\u200cخواهم", "می\u200cخواهم"),
+    ("eng", "co\u00adoperate\u200b", "cooperate", "cooperate"),
+    ("eng", " .,!? ", "", ""),
+]
+
+
+@pytest.mark.parametrize(("lang3", "text", "training", "scoring"), TABLE)
+def test_table(lang3: str, text: str, training: str, scoring: str) -> None:
+    assert normalize_for_training(text, lang3) == training
+    assert normalize_for_scoring(text, lang3) == scoring
+
+
+@given(st.text(), LANGUAGES)
+def test_normalising_twice_changes_nothing(text: str, lang3: str) -> None:
+    for normalize in (normalize_for_training, normalize_for_scoring):
+        once = normalize(text, lang3)
+        assert normalize(once, lang3) == once
+
+
+@given(st.text(), LANGUAGES)
+def test_scoring_does_not_depend_on_the_training_form(text: str, lang3: str) -> None:
+    """A model writes the training form; its score must be that of the natural text."""
+    assert normalize_for_scoring(normalize_for_training(text, lang3), lang3) == normalize_for_scoring(text, lang3)
+
+
+@given(st.text(), LANGUAGES)
+def test_only_words_remain(text: str, lang3: str) -> None:
+    for word in normalize_for_training(text, lang3).split(" "):
+        assert all(unicodedata.category(c)[0] in "LMN" or c in "'\u200c\u200d" for c in word)
+    assert normalize_for_training(text, lang3) == normalize_for_training(text, lang3).strip()
