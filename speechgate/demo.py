@@ -1,0 +1,131 @@
+"""The sweep and the demo: train gates at several points, decode and score each beside the dense model, report."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from speechgate.config import load_experiment
+from speechgate.corpus.prompts_report import report_path, summary_table
+from speechgate.decoding.decode import examples_of
+from speechgate.decoding.timing import times_against_dense
+from speechgate.errors import ConfigError
+from speechgate.model.checkpoint import load_checkpoint
+from speechgate.recipe import Recipe, decode_options, with_gates
+from speechgate.report.models import read_models
+from speechgate.report.page import write_report
+from speechgate.report.results import collect_results
+from speechgate.report.table import results_table
+from speechgate.runinfo import pick_device, run_info
+from speechgate.scoring.score import score_directory
+
+CURRICULUM = ("acoustics", "dense")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep: the stack to gate and the share of its modules to skip."""
+
+    stack: str
+    target: float
+
+
+# With 6 encoder layers of 4 sites and 4 decoder layers of 3, each target is a whole number of modules.
+DEMO_POINTS = (
+    Point("decoder", 0.25),
+    Point("decoder", 0.5),
+    Point("decoder", 0.75),
+    Point("encoder", 0.25),
+    Point("encoder", 0.5),
+)
+
+
+def run_demo(source: str, from_scratch: bool, data: Path, exp: Path) -> None:
+    """Prepare the prompts corpus, start from the pretrained dense model (or train one), sweep, report."""
+    console = Console()
+    recipe = Recipe("prompts", data, exp)
+    home = recipe.home / "demo"
+    console.rule("1 of 3: the corpus")
+    recipe.prepare(source)
+    console.print(summary_table(json.loads(report_path(data).read_text())))
+    console.rule("2 of 3: the dense model")
+    if from_scratch:
+        for name in CURRICULUM:
+            recipe.train(load_experiment(name))
+        dense = recipe.folder_of("dense")
+    else:
+        dense = recipe.copy_pretrained(home / "dense")
+    console.rule("3 of 3: gates")
+    run_points(recipe, DEMO_POINTS, "gates", home, dense=dense)
+
+
+def run_points(
+    recipe: Recipe,
+    points: Sequence[Point],
+    conf: str,
+    home: Path,
+    kinds: Sequence[str] = (),
+    languages: Sequence[str] = (),
+    dense: Path | None = None,
+) -> Path:
+    """Train, decode and score each point below ``home``, showing the table as it grows; returns the report's page."""
+    console = Console()
+    dense = dense or recipe.folder_of("dense")
+    decoded = [recipe.decode(dense, kinds=kinds, languages=languages, deaf=True)]
+    score_directory(decoded[0])
+    console.print(table_of(decoded))
+    for number, point in enumerate(points, start=1):
+        console.rule(f"point {number} of {len(points)}: {point.stack}, {point.target:.0%} of its modules skipped")
+        experiment = with_gates(load_experiment(conf), point.stack, point.target)
+        folder = recipe.train(experiment, kinds, languages, folder=home / experiment.name, init=dense)
+        decoded.append(recipe.decode(folder, kinds=kinds, languages=languages, dense=dense))
+        score_directory(decoded[-1])
+    page = write_page(recipe, decoded, home / "report")
+    console.print(table_of(decoded))
+    console.print(f"report: {page}")
+    return page
+
+
+def table_of(decoded: Sequence[Path]) -> Table:
+    models = read_models(decoded)
+    return results_table(collect_results(models, {}))
+
+
+def write_page(recipe: Recipe, decoded: Sequence[Path], out: Path) -> Path:
+    """The report over several decoded and scored models, with the counts of the corpus's preparation."""
+    extra: dict[str, Any] = {"run": run_info(pick_device())}
+    if report_path(recipe.data).is_file():
+        languages = json.loads(report_path(recipe.data).read_text())["languages"]
+        counts = {
+            language: {key: value for key, value in values.items() if isinstance(value, int | float)}
+            for language, values in languages.items()
+        }
+        extra["preparation"] = counts
+    return write_report(decoded, out, f"speechgate: {recipe.corpus}", extra)
+
+
+def bench_experiments(recipe: Recipe, names: Sequence[str]) -> None:
+    """Print the time of gated experiments against the dense one, measured turn by turn on the test split."""
+    device = pick_device()
+    dense_folder = recipe.folder_of("dense")
+    folders = [recipe.folder_of(name) for name in names] or sorted(
+        path.parent for path in recipe.home.glob("**/model.safetensors") if "gates_" in path.parent.name
+    )
+    if not folders:
+        raise ConfigError(f"no gated experiment below {recipe.home}: train one with --sparsity first")
+    examples = examples_of(recipe.cuts("test"), recipe.available_tasks())
+    table = Table(title="Time against the dense model (1 = as slow), equal audio and output length")
+    table.add_column("experiment")
+    rows = {}
+    for folder in folders:
+        gated, dense = load_checkpoint(folder, device), load_checkpoint(dense_folder, device)
+        rows[folder.name] = times_against_dense(gated, dense, examples, decode_options("beam"))
+    for task in next(iter(rows.values())):
+        table.add_column(task, justify="right")
+    for name, ratios in rows.items():
+        table.add_row(name, *(f"{ratio:.2f}" for ratio in ratios.values()))
+    Console().print(table)
