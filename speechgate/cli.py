@@ -77,7 +77,9 @@ def train(
     corpus: Corpus = "prompts",
     task: Tasks = "",
     lang: Langs = "",
-    conf: Annotated[str, typer.Option(help="conf/train name or path, several with commas; the curriculum otherwise")] = "",
+    conf: Annotated[
+        str, typer.Option(help="conf/train name or path, several with commas; the curriculum otherwise")
+    ] = "",
     sparsity: Sparsity = "",
     stack: Stack = "",
     init: Annotated[Path | None, typer.Option(help="checkpoint folder to continue from")] = None,
@@ -142,7 +144,9 @@ def score(
     for folder in folders:
         for row in score_directory(folder)["rows"]:
             low, high = row["ci95"]
-            print(f"{folder}  {row['task']} {row['src']}-{row['tgt']}  {row['metric']} {row['value']:.1f} [{low:.1f}, {high:.1f}]")
+            print(
+                f"{folder}  {row['task']} {row['src']}-{row['tgt']}  {row['metric']} {row['value']:.1f} [{low:.1f}, {high:.1f}]"
+            )
 
 
 @app.command()
@@ -189,7 +193,9 @@ def bench(corpus: Corpus = "prompts", name: Name = "", data: Data = DATA, exp: E
 @app.command()
 def demo(
     source: Source = "auto",
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="train the dense model too (needs a GPU)")] = False,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="train the dense model too (needs a GPU)")
+    ] = False,
     data: Data = DATA,
     exp: Exp = EXP,
 ) -> None:

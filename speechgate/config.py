@@ -79,7 +79,7 @@ class TrainConfig:
 
     ``max_duration`` is seconds of audio a batch, ``max_seconds`` the longest recording used.  ``max_minutes`` (0: no
     limit) ends the run by the clock, its schedules hurried along.  ``cache`` recordings are kept decoded in memory
-    by each worker.
+    by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
     """
 
     updates: int = 1000
@@ -90,6 +90,7 @@ class TrainConfig:
     buckets: int = 10
     workers: int = 0
     cache: int = 0
+    gated_only: bool = False
     task_temperature: float = 2.0
     ctc_weight: float = 0.3
     learning_rate: float = 1e-3

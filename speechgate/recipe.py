@@ -2,6 +2,7 @@
 
 data/<corpus>/                      manifests, audio, tokens
 exp/<corpus>/<experiment>/          a checkpoint; decode_<split>/ below it
+exp/<corpus>/<tasks>/<experiment>/  the same for some tasks or languages only, such as asr_fra
 recipes/<corpus>/pretrained/        the small dense checkpoint that comes with the recipe
 """
 
@@ -17,16 +18,14 @@ from lhotse.cut import Cut
 from speechgate.config import CONF_DIR, Experiment, choices, from_mapping, load_yaml
 from speechgate.corpus import prompts
 from speechgate.data.tasks import has_task, parse_tasks, reference
-from speechgate.decoding.decode import decode_split
 from speechgate.decoding.search import SearchOptions
-from speechgate.errors import CheckpointError, ManifestError
+from speechgate.errors import CheckpointError, ConfigError, ManifestError
+from speechgate.files import naming
 from speechgate.manifests.cuts import read_cuts, validate
-from speechgate.model.checkpoint import load_checkpoint
 from speechgate.runinfo import REPOSITORY, pick_device
-from speechgate.task import Task
+from speechgate.task import Task, to_iso3
 from speechgate.text.normalize import normalize_for_training
 from speechgate.text.tokenizer import Tokenizer
-from speechgate.training.run import train
 
 CORPORA: dict[str, ModuleType] = {"prompts": prompts}
 ST_TARGET = "eng"  # the translations that recipes train and score
@@ -47,6 +46,15 @@ class Recipe:
     def home(self) -> Path:
         return self.exp / self.corpus
 
+    def home_of(self, kinds: Iterable[str] = (), languages: Iterable[str] = ()) -> Path:
+        """The folder of the experiments on some tasks only: exp/<corpus>/asr_fra; ``home`` where all are wanted."""
+        parts = [*(kind.replace(":", "_") for kind in kinds), *(to_iso3(code) for code in languages)]
+        return self.home / "_".join(parts) if parts else self.home
+
+    @property
+    def tokens(self) -> Path:
+        return self.data / self.corpus / "tokens"
+
     @property
     def pretrained(self) -> Path:
         return REPOSITORY / "recipes" / self.corpus / "pretrained"
@@ -61,7 +69,10 @@ class Recipe:
         if not path.is_file():
             raise ManifestError(f"{path} is missing: run speechgate prepare --corpus {self.corpus} first")
         cuts = list(read_cuts(path))
-        validate(cuts)
+        try:
+            validate(cuts)
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from error
         return cuts
 
     def available_tasks(self) -> list[Task]:
@@ -72,38 +83,45 @@ class Recipe:
         candidates += [Task.st(src, ST_TARGET) for src in languages if src != ST_TARGET]
         return [task for task in candidates if any(has_task(cut, task) for cut in cuts)]
 
+    @property
+    def is_prepared(self) -> bool:
+        return CORPORA[self.corpus].is_prepared(self.data)
+
     def prepare(self, source: str) -> None:
         """Download and prepare the corpus and train its tokens; what is done already is left alone."""
         corpus = CORPORA[self.corpus]
-        if not (corpus.is_downloaded(self.data, source) and corpus.is_prepared(self.data)):
+        if not (corpus.is_downloaded(self.data, source) and self.is_prepared):
             corpus.download(self.data, source)
+            shutil.rmtree(self.tokens, ignore_errors=True)  # they belong to the manifests written next
             corpus.prepare(self.data)
         self.tokenizer()
 
     def tokenizer(self) -> Tokenizer:
         """The corpus's tokens: characters of the training transcripts and translations; trained on first use."""
-        folder = self.data / self.corpus / "tokens"
-        if (folder / "tokens.txt").is_file():
-            return Tokenizer.load(folder)
+        if (self.tokens / "tokens.txt").is_file():
+            return Tokenizer.load(self.tokens)
         tasks, cuts = self.available_tasks(), self.cuts("train")
         texts = [normalize_for_training(reference(cut, t), t.tgt) for t in tasks for cut in cuts if has_task(cut, t)]
         tokenizer = Tokenizer.train(texts, tasks, units="char", vocab_size=200)
-        tokenizer.save(folder)
+        tokenizer.save(self.tokens)
         return tokenizer
 
-    def folder_of(self, experiment: str) -> Path:
-        """The checkpoint of an experiment: exp/<corpus>/<experiment>, for "dense" else the recipe's pretrained one.
+    def folder_of(self, experiment: str, kinds: Iterable[str] = (), languages: Iterable[str] = ()) -> Path:
+        """The checkpoint of an experiment: the one for these tasks only, else that for all of them.
+
+        "dense" is the recipe's pretrained model where none was trained here.
 
         Raises:
             CheckpointError: there is none; the message lists what there is.
         """
-        folder = self.home / experiment
-        if (folder / "model.safetensors").is_file():
-            return folder
-        if experiment == "dense" and (self.pretrained / "model.safetensors").is_file():
-            return self.pretrained
+        places = [self.home_of(kinds, languages) / experiment, self.home / experiment]
+        if experiment == "dense":
+            places.append(self.pretrained)
+        for folder in places:
+            if (folder / "model.safetensors").is_file():
+                return folder
         known = sorted(str(path.parent.relative_to(self.home)) for path in self.home.glob("**/model.safetensors"))
-        raise CheckpointError(f"no checkpoint {folder}; trained here: {', '.join(known) or 'none'}")
+        raise CheckpointError(f"no checkpoint {places[0]}; trained here: {', '.join(known) or 'none'}")
 
     def train(
         self,
@@ -114,12 +132,15 @@ class Recipe:
         init: Path | None = None,
     ) -> Path:
         """Train one experiment; ``kinds`` and ``languages`` narrow its tasks down.  Returns the checkpoint's folder."""
+        from speechgate.training.run import train  # here, because Lightning takes seconds to load
+
         tasks = parse_tasks(kinds or experiment.tasks, languages, self.available_tasks())
-        name = "_".join([experiment.name, *(kind.replace(":", "_") for kind in kinds), *languages])
         if experiment.init is not None and init is None:
-            init = self.folder_of(experiment.init)
-        cuts = {split: self.cuts(split) for split in ("train", "dev")}
-        return train(experiment, tasks, cuts, self.tokenizer(), folder or self.home / name, init)
+            init = self.folder_of(experiment.init, kinds, languages)
+        cuts: dict[str, Iterable[Cut]] = {split: self.cuts(split) for split in ("train", "dev")}
+        folder = folder or self.home_of(kinds, languages) / experiment.name
+        with naming(folder):
+            return train(experiment, tasks, cuts, self.tokenizer(), folder, init)
 
     def decode(
         self,
@@ -130,27 +151,41 @@ class Recipe:
         options: SearchOptions | None = None,
         dense: Path | None = None,
         deaf: bool = False,
-        limit: int | None = None,
     ) -> Path:
-        """Decode a split with the checkpoint in ``folder``; timed against ``dense`` if given.  A whole one is kept."""
-        out = (folder if folder != self.pretrained else self.home / "dense") / f"decode_{split}"
-        if (out / "decode.json").is_file():
+        """Decode a split with the checkpoint in ``folder``; timed against ``dense`` if given.
+
+        What was decoded already, by the same weights from the same manifest with the same options, is kept.
+        """
+        from speechgate.decoding.decode import decode_split, is_decoded  # here, because ESPnet takes seconds to load
+        from speechgate.model.checkpoint import load_checkpoint
+
+        tasks = parse_tasks(kinds, languages, self.available_tasks())
+        options = options or decode_options("beam")
+        cuts = self.cuts(split)
+        out = self._place_of(folder, kinds, languages) / f"decode_{split}"
+        inputs = (folder / "model.safetensors", CORPORA[self.corpus].manifest_paths(self.data)[split])
+        if is_decoded(out, inputs, tasks, options, timed=dense is not None, deaf=deaf):
             return out
         device = pick_device()
-        checkpoint = load_checkpoint(folder, device)
-        tasks = parse_tasks(kinds, languages, self.available_tasks())
         return decode_split(
-            checkpoint,
+            load_checkpoint(folder, device),
             str(folder.relative_to(REPOSITORY)) if folder.is_relative_to(REPOSITORY) else str(folder),
-            _first_prompts(self.cuts(split), limit),
+            cuts,
             tasks,
-            options or decode_options("beam"),
+            options,
             out,
             corpus=self.corpus,
             split=split,
             dense=None if dense is None else load_checkpoint(dense, device),
             deaf=deaf,
         )
+
+    def _place_of(self, folder: Path, kinds: Sequence[str], languages: Sequence[str]) -> Path:
+        """Where the results of a checkpoint lie: beside it, unless it serves more tasks or comes with the recipe."""
+        home = self.home_of(kinds, languages)
+        if folder == self.pretrained:
+            return home / "dense"
+        return folder if home in (self.home, folder.parent) else home / folder.name
 
     def copy_pretrained(self, folder: Path) -> Path:
         """Copy the recipe's dense checkpoint to ``folder``, the weights last, so that results can lie beside it."""
@@ -172,16 +207,14 @@ def decode_options(conf: str) -> SearchOptions:
 def with_gates(experiment: Experiment, stack: str | None, target: float | None) -> Experiment:
     """The experiment with another stack or target, and a name that says so: gates_decoder_0.50."""
     if experiment.gates is None:
+        if stack is not None or target is not None:
+            raise ConfigError(
+                f"experiment {experiment.name} has no gates: --stack and --sparsity need a conf with them"
+            )
         return experiment
-    changes = {"stack": stack, "target": target}
-    gates = dataclasses.replace(experiment.gates, **{k: v for k, v in changes.items() if v is not None})
+    gates = experiment.gates
+    if stack is not None:
+        gates = dataclasses.replace(gates, stack=stack)
+    if target is not None:
+        gates = dataclasses.replace(gates, target=target)
     return dataclasses.replace(experiment, gates=gates, name=f"{experiment.name}_{gates.stack}_{gates.target:.2f}")
-
-
-def _first_prompts(cuts: Iterable[Cut], limit: int | None) -> list[Cut]:
-    """The cuts of the first ``limit`` prompt ids, so that every language keeps the same sentences."""
-    cuts = list(cuts)
-    if limit is None:
-        return cuts
-    ids = sorted({cut.supervisions[0].custom["prompt_id"] for cut in cuts})[:limit]
-    return [cut for cut in cuts if cut.supervisions[0].custom["prompt_id"] in ids]

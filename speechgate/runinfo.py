@@ -29,7 +29,10 @@ def device_name(device: torch.device | str) -> str:
 
 
 def run_info(device: torch.device | str, seed: int | None = None) -> dict[str, Any]:
-    """A JSON-ready record of this run.  ``commit`` is None outside a git checkout, unless SPEECHGATE_COMMIT names it."""
+    """A JSON-ready record of this run.
+
+    ``commit`` is None outside a git checkout, unless the variable SPEECHGATE_COMMIT names it.
+    """
     commit = os.environ.get("SPEECHGATE_COMMIT") or _git("rev-parse", "HEAD")
     program = Path(sys.argv[0]).name
     return {

@@ -39,7 +39,9 @@ class Task:
         if self.kind not in KINDS:
             raise ConfigError(f"unknown task kind {self.kind!r}: use one of {', '.join(KINDS)}")
         if (self.kind == "asr") != (self.src == self.tgt):
-            raise ConfigError(f"task {self.kind} from {self.src!r} to {self.tgt!r}: asr writes the language it hears, st another")
+            raise ConfigError(
+                f"task {self.kind} from {self.src!r} to {self.tgt!r}: asr writes the language it hears, st another"
+            )
 
     @classmethod
     def asr(cls, src: str) -> "Task":

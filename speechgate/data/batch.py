@@ -3,6 +3,7 @@
 Shapes: B batch, N samples, L tokens.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -61,20 +62,41 @@ def load_audio(cut: Cut) -> Tensor:
     """The cut's samples, (N,) float32 at 16 kHz.
 
     Raises:
-        AudioError: unreadable, not 16 kHz, not mono, empty, or with samples that are not finite.
+        AudioError: unreadable, not 16 kHz, not mono, of another length than the manifest's (by half a second, lhotse's
+            tolerance), or with samples that are not finite.
     """
+    recording = cut.recording
+    where = f"cut {cut.id}: {recording.sources[0].source}"
+    if recording.sampling_rate != SAMPLE_RATE or recording.num_channels != 1:
+        found = f"{recording.num_channels} channels at {recording.sampling_rate} Hz"
+        raise AudioError(f"{where} has {found}: convert it to one at {SAMPLE_RATE} Hz, or prepare the corpus again")
     try:
         samples = cut.load_audio()
-    except Exception as error:
-        raise AudioError(f"cut {cut.id}: {cut.recording.sources[0].source} cannot be read: {error}") from error
-    where = f"cut {cut.id}: {cut.recording.sources[0].source}"
-    if cut.sampling_rate != SAMPLE_RATE:
-        raise AudioError(f"{where} has {cut.sampling_rate} Hz, not {SAMPLE_RATE}: prepare the corpus again")
-    if samples.shape[0] != 1 or samples.shape[1] == 0:
-        raise AudioError(f"{where} has {samples.shape[0]} channels of {samples.shape[1]} samples: one channel is needed")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{where} has samples that are not finite")
+    except Exception as error:  # of whichever decoder lhotse tried last
+        reason = "missing, empty, damaged, or not as long as its manifest says"
+        raise AudioError(f"{where} cannot be read ({reason}): prepare the corpus again") from error
+    if samples.shape[0] != 1 or not np.isfinite(samples).all():
+        raise AudioError(f"{where} has several channels or samples that are not finite: prepare the corpus again")
     return torch.from_numpy(samples[0])
+
+
+def load_readable(cuts: Sequence[Cut], load: Callable[[Cut], Tensor] = load_audio) -> list[tuple[Cut, Tensor]]:
+    """The cuts whose recordings can be read, with their samples; each of the others is named in a warning.
+
+    Raises:
+        AudioError: none can be read.
+    """
+    readable = []
+    for cut in cuts:
+        try:
+            readable.append((cut, load(cut)))
+        except AudioError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    if not readable:
+        raise AudioError(
+            f"none of {len(cuts)} recordings can be read, such as that of cut {cuts[0].id}: see the warnings"
+        )
+    return readable
 
 
 def pad_speech(recordings: Sequence[Tensor], min_seconds: float) -> tuple[Tensor, Tensor]:
@@ -90,9 +112,15 @@ def pad_speech(recordings: Sequence[Tensor], min_seconds: float) -> tuple[Tensor
 def make_batch(
     cuts: Sequence[Cut], tokenizer: Tokenizer, min_seconds: float, load: Callable[[Cut], Tensor] = load_audio
 ) -> Batch:
-    """Load and tokenize the examples of one batch; ``load`` gives the samples of a cut."""
+    """Load and tokenize the examples of one batch, those that cannot be read left out with a warning.
+
+    Args:
+        load: gives the samples of a cut.
+    """
+    readable = load_readable(cuts, load)
+    cuts = [cut for cut, _ in readable]
     tasks = [Task.parse(cut.custom["task"]) for cut in cuts]
-    speech_BN, speech_lengths = pad_speech([load(cut) for cut in cuts], min_seconds)
+    speech_BN, speech_lengths = pad_speech([samples for _, samples in readable], min_seconds)
     texts, transcripts = [], []
     for cut, task in zip(cuts, tasks, strict=True):
         text = normalize_for_training(reference(cut, task), task.tgt)

@@ -1,5 +1,6 @@
 """Data loaders: tasks mixed by temperature, batches filled by seconds of audio (lhotse)."""
 
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ def train_loader(
     kept = usable(cuts, config)
     sets = [expanded(kept, task) for task in tasks]
     weights = mixing_weights([sum(cut.duration for cut in examples) for examples in sets], config.task_temperature)
-    mixed = CutSet.mux(*[examples.shuffle().repeat(preserve_id=True) for examples in sets], weights=weights, seed=config.seed)
+    streams = [examples.shuffle(random.Random(config.seed)).repeat(preserve_id=True) for examples in sets]
+    mixed = CutSet.mux(*streams, weights=weights, seed=config.seed) if len(streams) > 1 else streams[0]
     sampler = DynamicBucketingSampler(
         mixed,
         max_duration=config.max_duration,
@@ -57,7 +59,12 @@ def train_loader(
 
 
 def eval_loader(
-    cuts: Iterable[Cut], tasks: Sequence[Task], tokenizer: Tokenizer, max_duration: float, min_seconds: float, workers: int = 0
+    cuts: Iterable[Cut],
+    tasks: Sequence[Task],
+    tokenizer: Tokenizer,
+    max_duration: float,
+    min_seconds: float,
+    workers: int = 0,
 ) -> DataLoader:
     """One pass over all examples, sorted by length so that batches hold little padding."""
     examples = sorted(expand(cuts, tasks), key=lambda cut: (-cut.duration, cut.id))

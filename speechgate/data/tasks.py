@@ -23,7 +23,7 @@ def parse_tasks(kinds: Iterable[str], languages: Iterable[str], available: Seque
         if code not in spoken:
             raise ConfigError(f"language {code!r} is not in this corpus; it has: {', '.join(spoken)}")
     chosen = []
-    for kind in kinds or ["asr", "st"]:
+    for kind in kinds or sorted({task.kind for task in available}):
         name, _, target = kind.partition(":")
         matches = [t for t in available if t.kind == name and (not target or t.tgt == to_iso3(target))]
         if not matches:
@@ -46,7 +46,9 @@ def reference(cut: Cut, task: Task) -> str:
         return supervision.text
     translations = (supervision.custom or {}).get("translated_text", {})
     if task.tgt not in translations:
-        raise ManifestError(f"cut {cut.id}: no translation into {task.tgt!r}, only: {', '.join(translations) or 'none'}")
+        raise ManifestError(
+            f"cut {cut.id}: no translation into {task.tgt!r}, only: {', '.join(translations) or 'none'}"
+        )
     return translations[task.tgt]
 
 

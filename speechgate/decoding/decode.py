@@ -6,6 +6,7 @@ model that listens is much worse there.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -76,6 +77,18 @@ def decode_examples(
             yield cut, result, seconds
 
 
+def is_decoded(
+    folder: Path, inputs: Iterable[Path], tasks: Sequence[Task], options: SearchOptions, *, timed: bool, deaf: bool
+) -> bool:
+    """Whether ``folder`` holds a whole decoding like that, made after the files ``inputs``."""
+    path = folder / "decode.json"
+    if not path.is_file() or any(each.stat().st_mtime > path.stat().st_mtime for each in inputs):
+        return False
+    record = json.loads(path.read_text(encoding="utf-8"))
+    same = record["tasks"] == [str(task) for task in tasks] and record["options"] == _recorded(options)
+    return same and (not timed or bool(record["time_vs_dense"])) and (not deaf or bool(record["deaf"]))
+
+
 def decode_split(
     checkpoint: Checkpoint,
     name: str,
@@ -94,14 +107,18 @@ def decode_split(
     Args:
         name: the checkpoint's path, as it is to stand in the results.
         dense: the dense model to time against, side by side in this run.
-        deaf: also decode ASR with shuffled and with silent audio.
+        deaf: also decode with shuffled and with silent audio the tasks that have more than one utterance.
     """
     engine = Engine(checkpoint, options)
     examples = examples_of(cuts, tasks)
+    for earlier in ("decode.json", "scores.json"):
+        (folder / earlier).unlink(missing_ok=True)
     started = time.perf_counter()
     seconds: dict[str, list[float]] = {}
     with atomic_path(folder / "hypotheses.jsonl") as temporary, temporary.open("w", encoding="utf-8") as out:
-        for cut, result, spent in decode_examples(engine, examples, checkpoint.config.min_seconds, label=f"decoding {name}"):
+        for cut, result, spent in decode_examples(
+            engine, examples, checkpoint.config.min_seconds, label=f"decoding {name}"
+        ):
             seconds.setdefault(cut.custom["task"], []).append(spent)
             out.write(_line(cut, result))
     wall_seconds = time.perf_counter() - started
@@ -110,11 +127,12 @@ def decode_split(
         "schema": 1,
         "corpus": corpus,
         "split": split,
+        "tasks": [str(task) for task in tasks],
         "checkpoint": name,
         "stack": checkpoint.stack,
         "sparsity_target": 0.0 if checkpoint.gates is None else checkpoint.gates.target,
         "sites": [[site.stack, site.layer, site.kind] for site in engine.cost.sites],
-        "options": {**asdict(options), "batch_seconds": BATCH_SECONDS},
+        "options": _recorded(options),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "wall_seconds": wall_seconds,
@@ -131,10 +149,16 @@ def decode_split(
     return folder
 
 
+def _recorded(options: SearchOptions) -> dict[str, Any]:
+    return {**asdict(options), "batch_seconds": BATCH_SECONDS}
+
+
 def _decode_deaf(engine: Engine, examples: Sequence[Cut], min_seconds: float, folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = {}
     audios: tuple[Audio, ...] = ("shuffled", "silent")
-    for audio in audios:
+    utterances = Counter(cut.custom["task"] for cut in examples)
+    examples = [cut for cut in examples if utterances[cut.custom["task"]] > 1]  # else there is nothing to swap
+    for audio in audios if examples else ():
         path = folder / f"hypotheses_{audio}.jsonl"
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
             for cut, result, _ in decode_examples(engine, examples, min_seconds, audio, f"decoding {audio} audio"):
@@ -145,7 +169,7 @@ def _decode_deaf(engine: Engine, examples: Sequence[Cut], min_seconds: float, fo
 
 def _line(cut: Cut, result: Decoded) -> str:
     task = Task.parse(cut.custom["task"])
-    best = result.hypotheses[0]
+    best = result.hypotheses[0] if result.hypotheses else None
     values = {
         "id": cut.custom["cut_id"],
         "task": str(task),
@@ -154,8 +178,8 @@ def _line(cut: Cut, result: Decoded) -> str:
         "reference": reference(cut, task),
         "hypothesis": result.text,
         "ctc_hypothesis": result.ctc_text,
-        "score": best.score,
-        "steps": best.steps,
+        "score": None if best is None else best.score,  # JSON has no infinity
+        "steps": 0 if best is None else best.steps,
         "audio_seconds": cut.duration,
         "macs": result.macs,
         "macs_dense": result.macs_dense,

@@ -6,12 +6,20 @@ Shapes: B batch, N samples, T encoder frames, V vocabulary, S gate sites.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from speechgate.decoding.search import DecoderWeights, Hypothesis, SearchOptions, SearchTokens, greedy_ctc, prepare_decoder, search
+from speechgate.decoding.search import (
+    DecoderWeights,
+    Hypothesis,
+    SearchOptions,
+    SearchTokens,
+    greedy_ctc,
+    prepare_decoder,
+    search,
+)
 from speechgate.gates.cost import CostTable
 from speechgate.gates.sites import STACK_KINDS
 from speechgate.model.checkpoint import Checkpoint
@@ -21,7 +29,10 @@ from speechgate.task import Task
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding one utterance gave: texts, the n-best list, the gates in force (S) and the compute spent (MACs)."""
+    """What decoding one utterance gave: texts, the n-best list, the gates in force (S) and the compute spent (MACs).
+
+    Where the search finds nothing (see ``search``), the text is empty, there are no hypotheses and no steps.
+    """
 
     text: str
     ctc_text: str
@@ -57,12 +68,13 @@ class Engine:
         decoded = []
         for i, hypotheses in enumerate(found):
             features = int(lengths_B[i]) // hop + 1
+            tokens, steps = (hypotheses[0].tokens, hypotheses[0].steps) if hypotheses else ((), 0)
             macs, dense = self.cost.utterance_macs(
-                open_BS[i], features, int(frames_B[i]), hypotheses[0].steps, self.options.beam_size
+                open_BS[i], features, int(frames_B[i]), steps, self.options.beam_size
             )
             decoded.append(
                 Decoded(
-                    text=self.tokenizer.decode(hypotheses[0].tokens),
+                    text=self.tokenizer.decode(tokens),
                     ctc_text=self.tokenizer.decode(ctc_ids[i]),
                     hypotheses=tuple(hypotheses),
                     open_S=tuple(open_BS[i].tolist()),
@@ -89,24 +101,28 @@ class Engine:
     def search(
         self, encoder_out_BTD: Tensor, log_probs_BTV: Tensor, frames_B: Tensor, tasks: Sequence[Task], open_BS: Tensor
     ) -> list[list[Hypothesis]]:
-        """Search for each utterance with its own decoder gates; utterances with the same gates go together."""
+        """Search for each utterance with its own decoder gates; utterances with the same gates and task kind together.
+
+        CTC takes part in ASR alone: it knows the transcript in the spoken language, not the translation.
+        """
         prompts = [self.tokenizer.prompt(task) for task in tasks]
         sites = [i for i, site in enumerate(self.cost.sites) if site.stack == "decoder"]
-        groups: dict[tuple[bool, ...], list[int]] = {}
-        for row, mask in enumerate(open_BS[:, sites].tolist()):
-            groups.setdefault(tuple(mask), []).append(row)
+        groups: dict[tuple[str, tuple[bool, ...]], list[int]] = {}
+        for row, (task, mask) in enumerate(zip(tasks, open_BS[:, sites].tolist(), strict=True)):
+            groups.setdefault((task.kind, tuple(mask)), []).append(row)
         found: list[list[Hypothesis]] = [[] for _ in tasks]
-        for mask, rows in groups.items():
+        for (kind, mask), rows in groups.items():
+            options = self.options if kind == "asr" else replace(self.options, ctc_weight=0.0)
             index = torch.tensor(rows)
             longest = int(frames_B[index].max())
             at = index.to(encoder_out_BTD.device)
             hypotheses = search(
                 self._weights(mask),
-                log_probs_BTV[at, :longest] if self.options.ctc_weight > 0 else None,
+                log_probs_BTV[at, :longest] if options.ctc_weight > 0 else None,
                 encoder_out_BTD[at, :longest],
                 frames_B[index],
                 [prompts[row] for row in rows],
-                self.options,
+                options,
                 self.tokens,
             )
             for row, nbest in zip(rows, hypotheses, strict=True):

@@ -78,7 +78,10 @@ class Gates(nn.Module):
             (B, S of the stack): floats with gradients while training, booleans otherwise; None if it is not gated.
         """
         if self.forced is not None:
-            gates_BS = self.forced[:, self.sites_of(stack)].to(x_BTD.device)
+            if len(self.forced) not in (1, len(x_BTD)):
+                raise ConfigError(f"gates: {len(self.forced)} forced masks for a batch of {len(x_BTD)}")
+            dtype = x_BTD.dtype if self.training else torch.bool
+            gates_BS = self.forced[:, self.sites_of(stack)].to(x_BTD.device, dtype)
         elif stack not in self.stacks:
             return None
         else:
@@ -133,14 +136,16 @@ def attach(model: Any, config: GatesConfig, languages: Sequence[str]) -> Gates:
             if type(layer) not in GATED_CLASSES:
                 known = ", ".join(cls.__name__ for cls in GATED_CLASSES)
                 raise ConfigError(f"cannot gate a layer of class {type(layer).__name__}; known: {known}")
-            if not getattr(layer, "normalize_before", True) or getattr(layer, "concat_after", False):
-                raise ConfigError("only pre-norm decoder layers without concat_after can be gated")
+            if stack == "decoder" and (not layer.normalize_before or layer.concat_after or layer.sequential_attn):
+                raise ConfigError(
+                    "only pre-norm decoder layers, without concat_after and sequential_attn, can be gated"
+                )
     gates = Gates(config, model, languages)
     for stack in STACK_KINDS:
         for index, layer in enumerate(layers_of(model, stack)):
             layer.__class__ = GATED_CLASSES[type(layer)]
             layer.gate_state, layer.gate_layer = gates.state, index
-    model.gates = gates.to(next(model.parameters()).device)
+    model.gates = gates.to(next(model.parameters()).device).train(model.training)
     return gates
 
 

@@ -35,7 +35,9 @@ class CostTable:
         encoder's output once an utterance.  A beam of 1 and ``steps`` L is also the cost of teacher forcing, with
         attention counted over the tokens before.
         """
-        return torch.tensor([self._site(site.stack, site.layer, site.kind, frames, steps, beam) for site in self.sites]).double()
+        return torch.tensor(
+            [self._site(site.stack, site.layer, site.kind, frames, steps, beam) for site in self.sites]
+        ).double()
 
     def _site(self, stack: str, layer: int, kind: str, frames: int, steps: int, beam: int) -> float:
         width = self.width
@@ -44,7 +46,9 @@ class CostTable:
             if kind == "attn":
                 attn = module.attn
                 products = 2 * frames * frames * width
-                per_frame = sum(_linear(part) for part in (attn.linear_q, attn.linear_k, attn.linear_v, attn.linear_out))
+                per_frame = sum(
+                    _linear(part) for part in (attn.linear_q, attn.linear_k, attn.linear_v, attn.linear_out)
+                )
                 if hasattr(attn, "linear_pos"):  # relative positions: 2T - 1 of them are projected and scored
                     positions = 2 * frames - 1
                     products += frames * positions * width + positions * _linear(attn.linear_pos)
@@ -74,7 +78,10 @@ class CostTable:
         time, bins = feature_frames, self.model.frontend.output_size()
         for part in self.model.encoder.embed.modules():
             if isinstance(part, nn.Conv2d):
-                time, bins = (time - part.kernel_size[0]) // part.stride[0] + 1, (bins - part.kernel_size[1]) // part.stride[1] + 1
+                time, bins = (
+                    (time - part.kernel_size[0]) // part.stride[0] + 1,
+                    (bins - part.kernel_size[1]) // part.stride[1] + 1,
+                )
                 total += time * bins * part.weight.numel()
             elif isinstance(part, nn.Linear):
                 total += frames * part.weight.numel()
@@ -84,7 +91,9 @@ class CostTable:
         """The gates' own cost, once an utterance; 0 without gates."""
         return float(_linear(self.model.gates)) if hasattr(self.model, "gates") else 0.0
 
-    def utterance_macs(self, open_S: Tensor, feature_frames: int, frames: int, steps: int, beam: int) -> tuple[float, float]:
+    def utterance_macs(
+        self, open_S: Tensor, feature_frames: int, frames: int, steps: int, beam: int
+    ) -> tuple[float, float]:
         """MACs of one utterance with the gates ``open_S`` (booleans), and with every gate open and no predictor."""
         sites_S = self.site_macs(frames, steps, beam)
         merges = self.merge_macs(frames)

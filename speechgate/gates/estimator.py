@@ -23,7 +23,7 @@ def straight_through_gumbel(logits_BS: Tensor, temperature: float, noise: float)
         logits_BS = logits_BS + noise * torch.logit(uniform_BS)
     soft_BS = torch.sigmoid(logits_BS / temperature)
     hard_BS = (logits_BS > 0).to(soft_BS.dtype)
-    return hard_BS + soft_BS - soft_BS.detach()
+    return hard_BS + (soft_BS - soft_BS.detach())  # the brackets make the sum exact
 
 
 def threshold(logits_BS: Tensor) -> Tensor:

@@ -121,16 +121,14 @@ class GatedEBranchformerEncoderLayer(EBranchformerEncoderLayer):
         def local(x: Tensor, mask: Tensor) -> Tensor:
             return self.dropout(self.cgmlp(self.norm_mlp(x), mask))
 
-        if self.feed_forward_macaron is not None:
-            x_BTD = _add(x_BTD, ffn1.run(feed_forward(self.norm_ff_macaron, self.feed_forward_macaron), x_BTD))
+        x_BTD = _add(x_BTD, ffn1.run(feed_forward(self.norm_ff_macaron, self.feed_forward_macaron), x_BTD))
         global_BTD = attn.run(attention, x_BTD, mask)
         local_BTD = cgmlp.run(local, x_BTD, mask)
         if global_BTD is not None or local_BTD is not None:
             zeros = torch.zeros_like(x_BTD)
             both = [zeros if branch is None else branch for branch in (global_BTD, local_BTD)]
             x_BTD = _add(x_BTD, (attn | cgmlp).run(self._merge, *both, mask))
-        if self.feed_forward is not None:
-            x_BTD = _add(x_BTD, ffn2.run(feed_forward(self.norm_ff, self.feed_forward), x_BTD))
+        x_BTD = _add(x_BTD, ffn2.run(feed_forward(self.norm_ff, self.feed_forward), x_BTD))
         x_BTD = self.norm_final(x_BTD)
         return (x_BTD if pos_emb is None else (x_BTD, pos_emb)), mask
 

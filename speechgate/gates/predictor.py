@@ -37,8 +37,8 @@ class ContextPredictor(nn.Module):
         self.audio = nn.LayerNorm(width) if "audio" in config.context else None
         size = EMBEDDING * sum(part is not None for part in (self.task, self.language))
         size += width if self.audio is not None else 0
-        self.network = nn.Sequential(nn.Linear(max(size, 1), config.hidden), nn.ReLU(), nn.Linear(config.hidden, sites))
-        last = self.network[-1]
+        last = nn.Linear(config.hidden, sites)
+        self.network = nn.Sequential(nn.Linear(max(size, 1), config.hidden), nn.ReLU(), last)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, config.initial_logit)
 

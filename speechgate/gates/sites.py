@@ -7,6 +7,8 @@ each layer's kinds in the order of their execution.
 from dataclasses import dataclass
 from typing import Any
 
+from speechgate.errors import ConfigError
+
 STACK_KINDS = {
     "encoder": ("ffn1", "attn", "cgmlp", "ffn2"),
     "decoder": ("self_attn", "src_attn", "ffn"),
@@ -36,7 +38,17 @@ def layers_of(model: Any, stack: str) -> Any:
 
 
 def list_sites(model: Any) -> tuple[GateSite, ...]:
-    """All sites of both stacks of ``model``, gated or not, in execution order."""
+    """All sites of both stacks of ``model``, gated or not, in execution order.
+
+    Raises:
+        ConfigError: an encoder layer lacks a module that has a site, or attends in a way whose cost is not known.
+    """
+    for layer in layers_of(model, "encoder"):
+        if layer.feed_forward_macaron is None or not hasattr(layer.attn, "linear_q"):
+            raise ConfigError(
+                "model.encoder: gates and costs are defined for use_ffn and macaron_ffn true, and attention_layer_type "
+                "selfattn or rel_selfattn"
+            )
     return tuple(
         GateSite(stack, layer, kind)
         for stack, kinds in STACK_KINDS.items()

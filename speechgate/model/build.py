@@ -48,6 +48,8 @@ def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnet
         report_cer=False,
         report_wer=False,
     )
+    if model.decoder is None or model.ctc is None:
+        raise ConfigError("model.hybrid.ctc_weight: 0 and 1 leave out CTC or the decoder; train.ctc_weight does not")
     espnet.initialize(model, config.init)
     return model
 

@@ -44,7 +44,9 @@ class Checkpoint:
         attach(self.model, gates, self.languages)
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, run: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
+def save_checkpoint(
+    folder: Path, checkpoint: Checkpoint, run: Mapping[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
     """Write ``checkpoint`` to ``folder``; the weights come last, so a folder that has them is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     values: dict[str, Any] = {"format": FORMAT, "model": to_mapping(checkpoint.config)}
@@ -66,10 +68,12 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
 
     Raises:
         CheckpointError: not a checkpoint, of a newer format, damaged, or weights that do not fit the configuration.
+        ConfigError: config.yaml has keys or values that this version does not know.
     """
     folder = Path(folder)
-    if not (folder / "model.safetensors").is_file():
-        raise CheckpointError(f"{folder} holds no model.safetensors: not a checkpoint, or its training has not ended")
+    for name in ("model.safetensors", "config.yaml"):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} holds no {name}: not a checkpoint, or its training has not ended")
     values = load_yaml(folder / "config.yaml")
     if values.get("format") != FORMAT:
         raise CheckpointError(f"{folder}/config.yaml has format {values.get('format')}; this version reads {FORMAT}")

@@ -3,6 +3,12 @@
 ESPnet's modules are built by direct construction; its argument parsers and class registries are not used.
 """
 
+import io
+from contextlib import redirect_stderr
+
+with redirect_stderr(io.StringIO()):  # on its import ESPnet prints there that it has no flash attention
+    import espnet2.legacy.nets.pytorch_backend.transformer.attention  # noqa: F401
+
 from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
 from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder, EBranchformerEncoderLayer

@@ -98,7 +98,9 @@ class TrainingModule(L.LightningModule):
         return gates.alpha * penalty_scale(self.progress, gates) * tokens * total
 
     def configure_optimizers(self) -> Any:
-        gate_parameters, decayed, plain = [], [], []
+        gate_parameters: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue

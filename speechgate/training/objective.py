@@ -22,7 +22,13 @@ def ctc_loss(model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch: Batc
     logits_BTV = model.ctc.ctc_lo(F.dropout(encoder_out_BTD, p=model.ctc.dropout_rate, training=model.training))
     log_probs_TBV = logits_BTV.transpose(0, 1).float().log_softmax(-1)
     loss_B = F.ctc_loss(
-        log_probs_TBV, batch.ctc_BL, lengths_B, batch.ctc_lengths, blank=model.blank_id, reduction="none", zero_infinity=True
+        log_probs_TBV,
+        batch.ctc_BL,
+        lengths_B,
+        batch.ctc_lengths,
+        blank=model.blank_id,
+        reduction="none",
+        zero_infinity=True,
     )
     return loss_B.mean()
 
@@ -78,7 +84,7 @@ def sparsity_penalty(gates_BS: Tensor, tasks: Sequence[Task], target: float) -> 
         the penalty, and s for each task.
     """
     groups, average_GB = group_matrix(tasks, gates_BS.device)
-    sparsity_G = 1 - average_GB @ gates_BS.mean(1)
+    sparsity_G = 1 - (average_GB * gates_BS.mean(1)).sum(1)  # autocast would round a matrix product to bfloat16
     gap_G = sparsity_G - target
     penalty = (gap_G.abs() + gap_G.square()).mean()
     return penalty, dict(zip(groups, sparsity_G.detach(), strict=True))

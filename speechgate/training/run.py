@@ -59,17 +59,22 @@ def train(
     dev_batches = eval_loader(dev, tasks, checkpoint.tokenizer, config.max_duration, min_seconds)
     work = folder / "training"
     best = ModelCheckpoint(
-        work / "checkpoints", monitor="valid/loss", save_top_k=config.average, filename="{step}", auto_insert_metric_name=False
+        work / "checkpoints",
+        monitor="valid/loss",
+        save_top_k=config.average,
+        filename="{step}",
+        auto_insert_metric_name=False,
     )
     trainer = _trainer(config, work, best)
-    print(f"{folder}: {count_parameters(checkpoint.model):,} parameters, {config.updates} updates on {trainer.accelerator.name()}")
+    size, device = count_parameters(checkpoint.model), trainer.accelerator.name()
+    print(f"{folder}: {size:,} parameters, {config.updates} updates on {device}")
     trainer.fit(module, train_batches, dev_batches)
     if not torch.isfinite(torch.tensor([float(trainer.callback_metrics["train/loss"])])).all():
         raise ConfigError(f"{folder}: the loss is not finite; lower train.learning_rate")
     if config.average > 1:
         checkpoint.model.load_state_dict(_average(best, module))
     write_text(folder / "losses.csv", (work / "metrics.csv").read_text())
-    info = run_info(module.device, config.seed) | {"description": description}
+    info = run_info(trainer.strategy.root_device, config.seed) | {"description": description}
     save_checkpoint(folder, checkpoint, info)
     write_json(folder / "description.json", description)
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
@@ -95,12 +100,17 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
         raise ConfigError(f"experiment {experiment.name}: give it either a model or a checkpoint to continue from")
     if init is not None:
         checkpoint = load_checkpoint(init)
+        checkpoint.model.train()  # it comes in evaluation mode, in which Lightning would leave it
     else:
         assert experiment.model is not None
         model = build_model(experiment.model, tokenizer.token_list)
         checkpoint = Checkpoint(model, tokenizer, experiment.model)
     if experiment.gates is not None:
         checkpoint.add_gates(experiment.gates, sorted({task.src for task in tasks}))
+        if experiment.train.gated_only:
+            trained = ("gates.", *(f"{stack}." for stack in checkpoint.model.gates.stacks))
+            for name, parameter in checkpoint.model.named_parameters():
+                parameter.requires_grad_(name.startswith(trained))
     return checkpoint
 
 
@@ -139,5 +149,7 @@ def _average(best: ModelCheckpoint, module: TrainingModule) -> dict[str, torch.T
     states = []
     for path in best.best_k_models:
         state = torch.load(path, map_location=module.device, weights_only=True)["state_dict"]
-        states.append({name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")})
+        states.append(
+            {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        )
     return average_states(states)

@@ -32,6 +32,7 @@ class WhisperTeacher(nn.Module):
         except OSError as error:
             raise ConfigError(f"train.teacher.model: {model!r} cannot be loaded: {error}") from error
         self.n_fft, self.hop = extractor.n_fft, extractor.hop_length
+        self.mel_FM: Tensor
         self.register_buffer("mel_FM", torch.from_numpy(extractor.mel_filters).float(), persistent=False)
         self.width: int = self.encoder.config.d_model
 
@@ -69,7 +70,9 @@ def distillation_loss(
     Student frame t is centred at ``offset_seconds + t * frame_seconds``; the teacher's frames are interpolated there.
     """
     frames = torch.arange(predicted_BTD.size(1), device=predicted_BTD.device)
-    place_T = ((offset_seconds + frames * frame_seconds - FRAME_SECONDS / 2) / FRAME_SECONDS).clamp(0, target_BUD.size(1) - 1)
+    place_T = ((offset_seconds + frames * frame_seconds - FRAME_SECONDS / 2) / FRAME_SECONDS).clamp(
+        0, target_BUD.size(1) - 1
+    )
     left_T = place_T.floor().long().clamp(max=target_BUD.size(1) - 2)
     share_T = (place_T - left_T)[:, None]
     target_BTD = target_BUD[:, left_T] * (1 - share_T) + target_BUD[:, left_T + 1] * share_T

@@ -1,0 +1,46 @@
+from dataclasses import replace
+
+import pytest
+
+from speechgate.config import GatesConfig, TrainConfig
+from speechgate.training.schedule import gate_noise, learning_rate_scale, penalty_scale
+
+TRAIN = TrainConfig(updates=1000, warmup=100, final_scale=0.1)
+
+
+def at(update: int, config: TrainConfig = TRAIN) -> float:
+    return learning_rate_scale(update, update / config.updates, config)
+
+
+def test_learning_rate_warms_up_and_falls_to_its_end():
+    assert at(0) == pytest.approx(0.01, rel=1e-3)
+    assert at(49) == pytest.approx(0.5, rel=0.02)
+    assert at(1000) == pytest.approx(0.1)
+    assert at(500) == pytest.approx(0.55)  # half a cosine: half-way at the middle
+    rising, falling = [at(u) for u in range(0, 90, 10)], [at(u) for u in range(100, 1001, 100)]
+    assert rising == sorted(rising)
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_learning_rate_without_warm_up_begins_at_its_full_value():
+    assert at(0, replace(TRAIN, warmup=0)) == 1.0
+
+
+@pytest.mark.parametrize(("progress", "scale"), [(0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (0.9, 1.0), (1.0, 1.0)])
+def test_penalty_ramp(progress, scale):
+    assert penalty_scale(progress, GatesConfig(ramp=0.4)) == pytest.approx(scale)
+
+
+def test_penalty_without_ramp():
+    assert penalty_scale(0.0, GatesConfig(ramp=0.0)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("progress", "noise"), [(0.0, 1.0), (0.5, 1.0), (0.6, 1.0), (0.7, 0.5), (0.8, 0.0), (0.9, 0.0), (1.0, 0.0)]
+)
+def test_noise_goes_in_the_first_half_of_settling(progress, noise):
+    assert gate_noise(progress, GatesConfig(settle=0.4)) == pytest.approx(noise, abs=1e-9)
+
+
+def test_noise_stays_without_settling():
+    assert gate_noise(1.0, GatesConfig(settle=0.0)) == 1.0
