@@ -42,7 +42,9 @@ def _experiments(name: str, stack: str, sparsity: str) -> list[str]:
     """The experiments that --name, or --stack and --sparsity, stand for; "dense" without any."""
     if name:
         return _list(name)
-    return ["dense" if not target else f"gates_{stack}_{target:.2f}" for target in _targets(sparsity or "0")]
+    targets = _targets(sparsity or "0")
+    gated = [f"gates_{each}_{target:.2f}" for each in _list(stack) for target in targets if target > 0]
+    return (["dense"] if 0 in targets else []) + gated
 
 
 @app.command()
@@ -84,20 +86,32 @@ def train(
     stack: Stack = "",
     init: Annotated[Path | None, typer.Option(help="checkpoint folder to continue from")] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value of the configuration")] = None,
-    source: Source = "auto",
     data: Data = DATA,
     exp: Exp = EXP,
 ) -> None:
-    """Train a model by the recipe's curriculum, or gates (with --sparsity) on a trained one."""
+    """Train a model by the recipe's curriculum, or gates (with --sparsity) on a trained one.
+
+    Prepares the corpus first if it is not.  With --task or --lang the results go to a folder of their own:
+    exp/prompts/asr_fra for --task asr --lang fr.
+    """
     from speechgate.config import load_experiment
+    from speechgate.demo import CURRICULUM
     from speechgate.recipe import Recipe, with_gates
 
     recipe = Recipe(corpus, data, exp)
-    recipe.prepare(source)
-    for name in _list(conf or ("gates" if sparsity or stack else "acoustics,dense")):
-        for target in _targets(sparsity) or [None]:
-            experiment = with_gates(load_experiment(name, override or ()), stack or None, target)
-            print(recipe.train(experiment, _list(task), _list(lang), init=init))
+    stacks: list[str | None] = [*_list(stack)] or [None]
+    targets: list[float | None] = [*_targets(sparsity)] or [None]
+    names = _list(conf) or (["gates"] if sparsity or stack else CURRICULUM)
+    experiments = [
+        with_gates(load_experiment(name, override or ()), each, target)
+        for name in names
+        for each in stacks
+        for target in targets
+    ]
+    if not recipe.is_prepared:
+        recipe.prepare("auto")
+    for experiment in experiments:
+        print(recipe.train(experiment, _list(task), _list(lang), init=init))
 
 
 @app.command()
@@ -117,15 +131,19 @@ def decode(
     from speechgate.recipe import Recipe, decode_options
 
     recipe = Recipe(corpus, data, exp)
+    tasks, langs, options = _list(task), _list(lang), decode_options(conf)
     for experiment in _experiments(name, stack, sparsity):
-        folder, dense = recipe.folder_of(experiment), experiment == "dense"
-        reference = None if dense else recipe.folder_of("dense")
-        print(recipe.decode(folder, split, _list(task), _list(lang), decode_options(conf), reference, deaf=dense))
+        folder = recipe.folder_of(experiment, tasks, langs)
+        gated = experiment != "dense"
+        dense = recipe.folder_of("dense", tasks, langs) if gated else None
+        print(recipe.decode(folder, split, tasks, langs, options, dense, deaf=not gated))
 
 
 @app.command()
 def score(
     corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
     name: Name = "",
     sparsity: Sparsity = "",
     stack: Stack = "decoder",
@@ -136,7 +154,7 @@ def score(
     from speechgate.recipe import Recipe
     from speechgate.scoring.score import score_directory
 
-    home = Recipe(corpus, exp=exp).home
+    home = Recipe(corpus, exp=exp).home_of(_list(task), _list(lang))
     chosen = _experiments(name, stack, sparsity) if name or sparsity else []
     folders = [home / each / f"decode_{split}" for each in chosen] or sorted(home.glob(f"*/decode_{split}"))
     if not folders:
@@ -144,9 +162,7 @@ def score(
     for folder in folders:
         for row in score_directory(folder)["rows"]:
             low, high = row["ci95"]
-            print(
-                f"{folder}  {row['task']} {row['src']}-{row['tgt']}  {row['metric']} {row['value']:.1f} [{low:.1f}, {high:.1f}]"
-            )
+            print(f"{folder}  {row['task']}  {row['metric']} {row['value']:.1f} [{low:.1f}, {high:.1f}]")
 
 
 @app.command()
@@ -164,21 +180,31 @@ def sweep(
     from speechgate.demo import Point, run_points
     from speechgate.recipe import Recipe
 
+    recipe, tasks, langs = Recipe(corpus, data, exp), _list(task), _list(lang)
     points = [Point(each, target) for each in _list(stack) for target in _targets(sparsity)]
-    run_points(Recipe(corpus, data, exp), points, conf, Recipe(corpus, data, exp).home, _list(task), _list(lang))
+    dense = recipe.folder_of("dense", tasks, langs)
+    run_points(recipe, points, conf, recipe.home_of(tasks, langs), tasks, langs, dense)
 
 
 @app.command()
-def report(corpus: Corpus = "prompts", split: Split = "test", data: Data = DATA, exp: Exp = EXP) -> None:
+def report(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    split: Split = "test",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
     """Write one page and results.json over everything that is decoded and scored: exp/<corpus>/report."""
     from speechgate.demo import write_page
     from speechgate.recipe import Recipe
 
     recipe = Recipe(corpus, data, exp)
-    scored = sorted(path.parent for path in recipe.home.glob(f"*/decode_{split}/scores.json"))
+    home = recipe.home_of(_list(task), _list(lang))
+    scored = sorted(path.parent for path in home.glob(f"*/decode_{split}/scores.json"))
     if not scored:
-        raise ConfigError(f"nothing is scored in {recipe.home}: run speechgate score first")
-    write_page(recipe, scored, recipe.home / "report")
+        raise ConfigError(f"nothing is scored in {home}: run speechgate score first")
+    print(write_page(recipe, scored, home / "report"))
 
 
 @app.command()
@@ -212,11 +238,20 @@ def main() -> None:
     try:
         app()
     except SpeechgateError as error:
-        print(f"speechgate: {error}", file=sys.stderr)
+        print(f"speechgate: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"speechgate: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"speechgate: {what}", file=sys.stderr)
         sys.exit(2)
+
+
+def _one_line(error: SpeechgateError) -> str:
+    """The message.  An error from a worker of a data loader has that process's traceback before it."""
+    message = str(error).strip()
+    if "Original Traceback" in message:
+        message = message.rpartition(f"{type(error).__qualname__}: ")[2]
+    return " ".join(message.split())
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def choices(key: str, value: str, known: Iterable[str]) -> str:
     if value in known:
         return value
     near = difflib.get_close_matches(str(value), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(f"{key}: {value!r} is not known{hint} Choose from: {', '.join(known)}")
 
 

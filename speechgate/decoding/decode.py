@@ -85,7 +85,7 @@ def is_decoded(
     if not path.is_file() or any(each.stat().st_mtime > path.stat().st_mtime for each in inputs):
         return False
     record = json.loads(path.read_text(encoding="utf-8"))
-    same = record["tasks"] == [str(task) for task in tasks] and record["options"] == _recorded(options)
+    same = record.get("tasks") == [str(task) for task in tasks] and record["options"] == _recorded(options)
     return same and (not timed or bool(record["time_vs_dense"])) and (not deaf or bool(record["deaf"]))
 
 
@@ -107,7 +107,7 @@ def decode_split(
     Args:
         name: the checkpoint's path, as it is to stand in the results.
         dense: the dense model to time against, side by side in this run.
-        deaf: also decode with shuffled and with silent audio the tasks that have more than one utterance.
+        deaf: also decode with the audio of another utterance of the task, and with silence.
     """
     engine = Engine(checkpoint, options)
     examples = examples_of(cuts, tasks)
@@ -157,11 +157,12 @@ def _decode_deaf(engine: Engine, examples: Sequence[Cut], min_seconds: float, fo
     record: dict[str, Any] = {}
     audios: tuple[Audio, ...] = ("shuffled", "silent")
     utterances = Counter(cut.custom["task"] for cut in examples)
-    examples = [cut for cut in examples if utterances[cut.custom["task"]] > 1]  # else there is nothing to swap
-    for audio in audios if examples else ():
+    for audio in audios:
+        # A task's only utterance has no other audio to be given.
+        chosen = [cut for cut in examples if audio == "silent" or utterances[cut.custom["task"]] > 1]
         path = folder / f"hypotheses_{audio}.jsonl"
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
-            for cut, result, _ in decode_examples(engine, examples, min_seconds, audio, f"decoding {audio} audio"):
+            for cut, result, _ in decode_examples(engine, chosen, min_seconds, audio, f"decoding {audio} audio"):
                 out.write(_line(cut, result))
                 record.setdefault(cut.custom["task"], {})[audio] = {"path": path.name}
     return record

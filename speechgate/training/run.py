@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _trainer(config: TrainConfig, work: Path, best: ModelCheckpoint) -> L.Traine
         devices=1,
         precision=precision,
         max_steps=config.updates,
-        max_time={"minutes": config.max_minutes} if config.max_minutes else None,
+        max_time=timedelta(minutes=config.max_minutes) if config.max_minutes else None,
         val_check_interval=min(config.validate_every, config.updates),
         check_val_every_n_epoch=None,
         gradient_clip_val=config.clip,
