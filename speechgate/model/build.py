@@ -50,11 +50,16 @@ def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnet
     )
     if model.decoder is None or model.ctc is None:
         raise ConfigError("model.hybrid.ctc_weight: 0 and 1 leave out CTC or the decoder; train.ctc_weight does not")
-    espnet.initialize(model, config.init)
+    try:
+        espnet.initialize(model, config.init)
+    except ValueError as error:
+        raise ConfigError(f"model.init: {error}") from error
     return model
 
 
 def _make(cls: Any, section: str, given: Mapping[str, Any], **fixed: Any) -> Any:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"model.{section} is {given!r}: give a mapping, the arguments of {cls.__name__}")
     signature = inspect.signature(inspect.unwrap(cls.__init__)).parameters
     allowed = [name for name in signature if name != "self" and name not in fixed]
     check_keys(f"model.{section}", given, allowed)

@@ -1,0 +1,142 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from speechgate.config import GatesConfig
+from speechgate.errors import CheckpointError, ConfigError
+from speechgate.files import write_text
+from speechgate.model.checkpoint import average_states, load_checkpoint, load_weights, save_checkpoint
+from tests.model.tiny import LANGUAGES, TASKS, checkpoint_of, random_model, randomise, speech, tiny_config, tokenizer
+
+GATES = GatesConfig(stack="both", target=0.7, context=("task", "audio"))
+
+
+def saved(folder, gates: GatesConfig | None = None, config=None, **keys):
+    """A checkpoint and the folder that it was written to."""
+    config = config or tiny_config()
+    checkpoint = checkpoint_of(random_model(config), config)
+    if gates is not None:
+        checkpoint.add_gates(gates, LANGUAGES)
+        randomise(checkpoint.model.gates, 1)
+    save_checkpoint(folder, checkpoint, {"seed": 3}, **keys)
+    return checkpoint
+
+
+def same_weights(found: nn.Module, expected: nn.Module, tolerance: float = 0.0) -> None:
+    states = found.state_dict(), expected.state_dict()
+    assert list(states[0]) == list(states[1])
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], atol=tolerance, rtol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("gates", [None, GATES])
+def test_round_trip(tmp_path, gates):
+    checkpoint = saved(tmp_path / "new" / "folder", gates)
+    loaded = load_checkpoint(tmp_path / "new" / "folder")
+    same_weights(loaded.model, checkpoint.model)
+    assert (loaded.config, loaded.gates) == (checkpoint.config, checkpoint.gates)
+    assert loaded.languages == (() if gates is None else LANGUAGES)
+    assert loaded.stack == ("none" if gates is None else "both")
+    assert loaded.tokenizer.token_list == tokenizer().token_list
+    assert not any(module.training for module in loaded.model.modules())
+    for model in (checkpoint.model, loaded.model):
+        if gates is not None:
+            model.gates.set_context(TASKS[:2])
+    inputs = speech([5_000, 4_000])
+    with torch.inference_mode():
+        assert torch.equal(loaded.model.encode(*inputs)[0], checkpoint.model.encode(*inputs)[0])
+    if gates is not None:
+        assert torch.equal(loaded.model.gates.mask_BS(2), checkpoint.model.gates.mask_BS(2))
+
+
+def test_folder_holds_what_its_users_need_and_nothing_pickled(tmp_path):
+    saved(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model.safetensors", "config.yaml", "tokens.txt", "tokens.model", "run.json"}
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 3}
+
+
+def test_half_precision_on_disk_is_single_precision_again_in_memory(tmp_path):
+    checkpoint = saved(tmp_path, GATES, dtype=torch.float16)
+    floating = [value for value in load_file(tmp_path / "model.safetensors").values() if value.is_floating_point()]
+    assert {value.dtype for value in floating} == {torch.float16}
+    loaded = load_checkpoint(tmp_path)
+    assert {value.dtype for value in loaded.model.parameters()} == {torch.float32}
+    same_weights(loaded.model, checkpoint.model, tolerance=1e-3)
+
+
+def test_weights_of_another_model_are_refused_by_key(tmp_path):
+    saved(tmp_path / "small")
+    saved(tmp_path / "deep", config=tiny_config(encoder_layers=3))
+    saved(tmp_path / "wide", config=tiny_config(width=24))
+    saved(tmp_path / "gated", GATES)
+    dense = random_model(tiny_config())
+    with pytest.raises(CheckpointError, match=r"encoder\.encoders\.2\.\S+ is unknown; .* and \d+ more"):
+        load_weights(dense, tmp_path / "deep" / "model.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"encoder\.embed\.conv\.0\.weight is \(24, 1, 3, 3\), not \(16, 1, 3, 3\)"
+    ):
+        load_weights(dense, tmp_path / "wide" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"gates\.predictors\.\S+ is unknown"):
+        load_weights(dense, tmp_path / "gated" / "model.safetensors")
+    deep = random_model(tiny_config(encoder_layers=3))
+    with pytest.raises(CheckpointError, match=r"small.model\.safetensors belongs to another model: .* is missing"):
+        load_weights(deep, tmp_path / "small" / "model.safetensors")
+    same_weights(dense, random_model(tiny_config()))  # and nothing was loaded
+
+
+@pytest.mark.parametrize("size", [0, 4, 500, 20_000])
+def test_a_truncated_file_is_refused(tmp_path, size):
+    saved(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read .*: copy or train it again"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.yaml", "tokens.txt", "tokens.model"])
+def test_a_missing_file_is_named(tmp_path, name):
+    saved(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        load_checkpoint(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"absent holds no model\.safetensors"):
+        load_checkpoint(tmp_path / "absent")
+
+
+def test_a_newer_format_or_key_is_refused(tmp_path):
+    saved(tmp_path, GATES)
+    path = tmp_path / "config.yaml"
+    text = path.read_text()
+    write_text(path, text.replace("format: 1", "format: 2"))
+    with pytest.raises(CheckpointError, match="has format 2; this version reads 1"):
+        load_checkpoint(tmp_path)
+    write_text(path, text.replace("  hidden:", "  hiden:"))
+    with pytest.raises(ConfigError, match=r"config\.yaml: gates: 'hiden' is not known; did you mean 'hidden'"):
+        load_checkpoint(tmp_path)
+
+
+def test_average_of_states():
+    states = [
+        {
+            "weight": torch.tensor([1.0, 2.0]),
+            "half": torch.tensor([0.0], dtype=torch.float16),
+            "steps": torch.tensor(5),
+        },
+        {
+            "weight": torch.tensor([3.0, 6.0]),
+            "half": torch.tensor([1.0], dtype=torch.float16),
+            "steps": torch.tensor(9),
+        },
+    ]
+    mean = average_states(iter(states))
+    assert mean["weight"].tolist() == [2.0, 4.0]
+    assert (mean["half"].item(), mean["half"].dtype) == (0.5, torch.float16)
+    assert mean["steps"] == 9
+    assert average_states(states[:1])["weight"].tolist() == [1.0, 2.0]

@@ -1,0 +1,87 @@
+"""The whole way on the bundled slice, without a network: prepare, train, gate, decode, score, report."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from speechgate.config import load_experiment
+from speechgate.demo import Point, run_points
+from speechgate.errors import CheckpointError, ConfigError
+from speechgate.recipe import Recipe
+from speechgate.report.results import validate_results
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("recipe")
+    recipe = Recipe("prompts", folder / "data", folder / "exp")
+    recipe.prepare("bundled")
+    return recipe
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.timeout(300)
+def test_from_the_bundled_slice_to_a_report(recipe: Recipe, no_network: None) -> None:
+    experiment = load_experiment("debug")
+    dense = recipe.train(experiment)
+    losses = (dense / "losses.csv").read_text()
+    assert "valid/loss" in losses
+    kinds, languages = ["asr"], ["en", "it"]
+    page = run_points(recipe, [Point("decoder", 0.5)], "debug_gates", recipe.home / "sweep", kinds, languages, dense)
+    results = json.loads((page.parent / "results.json").read_text())
+    validate_results(results)
+    assert {(row["stack"], row["task"], row["src"]) for row in results["rows"]} == {
+        (stack, f"asr:{src}", src) for stack in ("none", "decoder") for src in ("eng", "ita")
+    }
+    assert "<table" in page.read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in recipe.home.rglob("*") if path.name in KEPT}
+    run_points(recipe, [Point("decoder", 0.5)], "debug_gates", recipe.home / "sweep", kinds, languages, dense)
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "a second run did work again"
+
+
+KEPT = ("model.safetensors", "hypotheses.jsonl", "decode.json", "hypotheses_silent.jsonl")
+
+
+def test_a_folder_of_another_configuration_is_refused(recipe: Recipe) -> None:
+    recipe.train(load_experiment("debug", ["name=twice", "train.updates=2"]))
+    with pytest.raises(CheckpointError, match="another configuration"):
+        recipe.train(load_experiment("debug", ["name=twice", "train.updates=3"]))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "languages", "message"),
+    [
+        (["asr"], ["de"], "it has: eng, fra, ita, rus, spa"),
+        (["st:fra"], [], "it has: asr, st, st:eng"),
+        (["mt"], [], "it has: asr, st, st:eng"),
+        ([], ["xx"], "unknown language"),
+    ],
+)
+def test_what_a_corpus_lacks_is_answered_with_what_it_has(
+    recipe: Recipe, kinds: list[str], languages: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe.train(load_experiment("debug"), kinds, languages)
+
+
+def test_unknown_corpus_and_missing_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Choose from: prompts"):
+        Recipe("promts")
+    with pytest.raises(CheckpointError, match="trained here: none"):
+        Recipe("prompts", exp=tmp_path).folder_of("gates_decoder_0.50")
+
+
+def test_the_pretrained_model_loads_and_is_small(recipe: Recipe) -> None:
+    folder = recipe.pretrained
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12 * 1024 * 1024
+    assert recipe.copy_pretrained(recipe.home / "copied").joinpath("model.safetensors").is_file()
