@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from speechgate.config import GatesConfig, ModelConfig
-from speechgate.gates.attach import Gates, attach
+from speechgate.gates.attach import attach
+from speechgate.gates.module import Gates
 from tests.model.tiny import LANGUAGES, random_model, randomise, tiny_config
 
 configs = st.builds(

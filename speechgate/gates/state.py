@@ -1,0 +1,84 @@
+"""The gates in force for the batch at hand: set by ``Gates``, read by the gated layers.
+
+Shapes: B batch, T frames, D width, L layers, K gates a layer.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class GateState:
+    """The gates in force for the batch at hand; empty for a stack that is not gated.
+
+    ``skip`` chooses between multiplying every module's output by its gate, which keeps the autograd graph the same
+    whatever the gates (training), and running a module on the rows with an open gate alone (inference).
+    """
+
+    def __init__(self) -> None:
+        self.skip = False
+        self._gates: dict[str, Tensor] = {}
+        self._rows: dict[str, list[list[Tensor | bool]]] = {}
+
+    def set(self, stack: str, gates_BLK: Tensor, skip: bool) -> None:
+        """Put gates in force: (B, L layers, K) floats, or booleans where ``skip``; B may be 1 for any batch."""
+        self.skip = skip
+        self._gates[stack] = gates_BLK
+        if skip:
+            self._rows[stack] = [[_rows(gate_B) for gate_B in layer.unbind(1)] for layer in gates_BLK.cpu().unbind(1)]
+
+    def clear(self) -> None:
+        self._gates.clear()
+        self._rows.clear()
+
+    def of(self, stack: str, layer: int) -> "list[Gate] | None":
+        """The gates of one layer, a kind each, or None if the stack has none in force."""
+        if stack not in self._gates:
+            return None
+        if self.skip:
+            return [Gate(rows=rows) for rows in self._rows[stack][layer]]
+        return [Gate(factor_B=gate_B) for gate_B in self._gates[stack][:, layer].unbind(1)]
+
+
+def _rows(open_B: Tensor) -> Tensor | bool:
+    """True if every row is open, False if none is, else the indices of the open rows."""
+    open_B = open_B.bool()
+    if open_B.all():
+        return True
+    return open_B.nonzero().squeeze(1) if open_B.any() else False
+
+
+class Gate:
+    """One gate over a batch: either ``factor_B`` to multiply by, or ``rows`` (True all, False none, or indices)."""
+
+    def __init__(self, factor_B: Tensor | None = None, rows: Tensor | bool = True) -> None:
+        self.factor_B = factor_B
+        self.rows = rows
+
+    def __or__(self, other: "Gate") -> "Gate":
+        """Open where either is: 1 - (1 - a)(1 - b)."""
+        if self.factor_B is not None and other.factor_B is not None:
+            return Gate(factor_B=1 - (1 - self.factor_B) * (1 - other.factor_B))
+        if isinstance(self.rows, bool):
+            return self if self.rows else other
+        if isinstance(other.rows, bool):
+            return other if other.rows else self
+        return Gate(rows=torch.cat([self.rows, other.rows]).unique())
+
+    def run(self, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor | None:
+        """Return ``branch(*inputs_B)`` gated: zero on closed rows, None (not computed) if all rows are closed.
+
+        Each input has the batch first; None, and inputs with a batch of 1, are passed on whole.
+        """
+        if self.factor_B is not None:
+            out_BTD = branch(*inputs_B)
+            return out_BTD * self.factor_B[:, None, None].to(out_BTD.dtype)
+        if isinstance(self.rows, bool):
+            return branch(*inputs_B) if self.rows else None
+        first = inputs_B[0]
+        assert first is not None
+        rows = self.rows.to(first.device)
+        taken = [x if x is None or len(x) == 1 else x[rows] for x in inputs_B]
+        part = branch(*taken)
+        return part.new_zeros(len(first), *part.shape[1:]).index_copy_(0, rows, part)
