@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from speechgate.data.recombine import Recombiner, load_chain
 from speechgate.data.tasks import reference
 from speechgate.errors import AudioError
 from speechgate.task import Task
@@ -148,18 +149,22 @@ def make_batch(
 class ExampleDataset(torch.utils.data.Dataset):
     """Turns a CutSet of one batch, as lhotse's samplers yield it, into a ``Batch``."""
 
-    def __init__(self, tokenizer: Tokenizer, min_seconds: float, cache: int = 0) -> None:
-        """``cache``: how many recordings to keep decoded in memory."""
+    def __init__(
+        self, tokenizer: Tokenizer, min_seconds: float, cache: int = 0, recombine: Recombiner | None = None
+    ) -> None:
+        """``cache``: how many recordings to keep decoded in memory; ``recombine`` replaces examples (see there)."""
         self.tokenizer = tokenizer
         self.min_seconds = min_seconds
         self.cache = cache
+        self.recombine = recombine
         self.kept: dict[str, Tensor] = {}
 
     def __getitem__(self, cuts: Any) -> Batch:
-        return make_batch(list(cuts), self.tokenizer, self.min_seconds, self._load)
+        chosen = list(cuts) if self.recombine is None else [self.recombine(cut) for cut in cuts]
+        return make_batch(chosen, self.tokenizer, self.min_seconds, lambda cut: load_chain(cut, self._load))
 
     def _load(self, cut: Cut) -> Tensor:
-        name = cut.custom["cut_id"]
+        name = (cut.custom or {}).get("cut_id", cut.id)  # an example's id has its task too
         if name in self.kept:
             return self.kept[name]
         samples = load_audio(cut)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from speechgate.config import TrainConfig
 from speechgate.data.batch import ExampleDataset
+from speechgate.data.recombine import Recombiner
 from speechgate.data.tasks import expand, expanded
 from speechgate.errors import ManifestError
 from speechgate.task import Task
@@ -37,13 +38,18 @@ def usable(cuts: Iterable[Cut], config: TrainConfig) -> list[Cut]:
 
 
 def train_loader(
-    cuts: Iterable[Cut], tasks: Sequence[Task], tokenizer: Tokenizer, config: TrainConfig, min_seconds: float
+    cuts: Iterable[Cut],
+    tasks: Sequence[Task],
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    min_seconds: float,
+    recombine: Recombiner | None = None,
 ) -> DataLoader:
     """An endless loader of batches of about ``config.max_duration`` seconds, examples of similar length together."""
     kept = usable(cuts, config)
     sets = [expanded(kept, task) for task in tasks]
     weights = mixing_weights([sum(cut.duration for cut in examples) for examples in sets], config.task_temperature)
-    streams = [examples.shuffle(random.Random(config.seed)).repeat(preserve_id=True) for examples in sets]
+    streams = [examples.shuffle(random.Random(config.seed)).repeat() for examples in sets]
     mixed = CutSet.mux(*streams, weights=weights, seed=config.seed) if len(streams) > 1 else streams[0]
     sampler = DynamicBucketingSampler(
         mixed,
@@ -55,7 +61,7 @@ def train_loader(
         num_cuts_for_bins_estimate=2000,
         sync_buckets=False,
     )
-    return _loader(sampler, ExampleDataset(tokenizer, min_seconds, config.cache), config.workers)
+    return _loader(sampler, ExampleDataset(tokenizer, min_seconds, config.cache, recombine), config.workers)
 
 
 def eval_loader(

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from speechgate.config import Experiment, TrainConfig, to_mapping
 from speechgate.data.loaders import eval_loader, train_loader, usable
+from speechgate.data.recombine import Recombiner
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import write_json, write_text
 from speechgate.model.build import build_model, count_parameters
@@ -22,6 +23,7 @@ from speechgate.model.checkpoint import Checkpoint, average_states, load_checkpo
 from speechgate.runinfo import pick_device, run_info
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
+from speechgate.training.alignment import align_words
 from speechgate.training.module import TrainingModule
 from speechgate.training.progress import ProgressLines
 
@@ -55,7 +57,8 @@ def train(
     config = experiment.train
     module = TrainingModule(checkpoint.model, config, checkpoint.gates)
     min_seconds = checkpoint.config.min_seconds
-    train_batches = train_loader(cuts["train"], tasks, checkpoint.tokenizer, config, min_seconds)
+    recombine = _recombiner(checkpoint, cuts["train"], config, init)
+    train_batches = train_loader(cuts["train"], tasks, checkpoint.tokenizer, config, min_seconds, recombine)
     dev = usable(cuts["dev"], config)
     dev_batches = eval_loader(dev, tasks, checkpoint.tokenizer, config.max_duration, min_seconds)
     work = folder / "training"
@@ -106,6 +109,8 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
         assert experiment.model is not None
         model = build_model(experiment.model, tokenizer.token_list)
         checkpoint = Checkpoint(model, tokenizer, experiment.model)
+    if experiment.train.dropout is not None:
+        _set_dropout(checkpoint.model, experiment.train.dropout)
     if experiment.gates is not None:
         checkpoint.add_gates(experiment.gates, sorted({task.src for task in tasks}))
         if experiment.train.gated_only:
@@ -113,6 +118,27 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
             for name, parameter in checkpoint.model.named_parameters():
                 parameter.requires_grad_(name.startswith(trained))
     return checkpoint
+
+
+def _recombiner(
+    checkpoint: Checkpoint, cuts: Iterable[Cut], config: TrainConfig, init: Path | None
+) -> Recombiner | None:
+    if config.recombine == 0:
+        return None
+    if init is None:
+        raise ConfigError("train.recombine needs a checkpoint to continue from, whose CTC has learnt to find words")
+    checkpoint.model.to(pick_device())
+    aligned = align_words(checkpoint, usable(cuts, config))
+    checkpoint.model.train()
+    return Recombiner(aligned, config.recombine, config.seed)
+
+
+def _set_dropout(model: torch.nn.Module, rate: float) -> None:
+    """Change every dropout rate that is not zero."""
+    for module in model.modules():
+        for name in ("p", "dropout_rate"):  # ESPnet's attention holds it as a number beside the module
+            if isinstance(getattr(module, name, None), float) and getattr(module, name) > 0:
+                setattr(module, name, rate)
 
 
 def _trainer(config: TrainConfig, work: Path, best: ModelCheckpoint) -> L.Trainer:
