@@ -81,7 +81,7 @@ class TrainConfig:
     limit) ends the run by the clock, its schedules hurried along.  ``cache`` recordings are kept decoded in memory
     by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
     ``recombine`` is the share of ASR examples replaced by words of other recordings (see data/recombine.py); it needs
-    a checkpoint to continue from, whose CTC finds the words.  ``dropout`` replaces every dropout rate of the model.
+    a checkpoint to continue from, whose CTC finds the words.
     """
 
     updates: int = 1000
@@ -103,7 +103,6 @@ class TrainConfig:
     precision: str = "auto"
     speed_perturb: tuple[float, ...] = ()
     recombine: float = 0.0
-    dropout: float | None = None
     teacher: TeacherConfig | None = None
     validate_every: int = 200
     patience: int = 0

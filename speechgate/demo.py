@@ -23,7 +23,7 @@ from speechgate.report.table import results_table
 from speechgate.runinfo import pick_device, run_info
 from speechgate.scoring.score import score_directory
 
-CURRICULUM = ("acoustics", "dense")
+CURRICULUM = ("acoustics", "attention", "dense")
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,7 @@ speechgate() {
 }
 
 corpus=prompts
-conf=recipes/prompts/conf
-sparsity=0.3,0.5,0.7
+sparsity=0.25,0.5,0.75
 
 if in_range 1; then
   speechgate download --corpus $corpus --source "$source"
@@ -58,15 +57,14 @@ fi
 if in_range 3; then
   speechgate tokenize --corpus $corpus
 fi
-if in_range 4; then # first hearing, through CTC alone, then writing and translating
-  speechgate train --corpus $corpus --task asr --conf $conf/acoustics.yaml
-  speechgate train --corpus $corpus --task asr,st --conf $conf/joint.yaml
+if in_range 4; then # the curriculum: acoustics through CTC alone, then the decoder, then recombined words
+  speechgate train --corpus $corpus --conf acoustics,attention,dense
 fi
 if in_range 5; then
-  speechgate train --corpus $corpus --task asr,st --conf $conf/gates.yaml --sparsity $sparsity --stack decoder
+  speechgate train --corpus $corpus --conf gates --sparsity $sparsity --stack decoder
 fi
 if in_range 6; then
-  speechgate decode --corpus $corpus --task asr,st --sparsity 0,$sparsity --stack decoder # 0: dense
+  speechgate decode --corpus $corpus --sparsity 0,$sparsity --stack decoder # 0: dense
 fi
 if in_range 7; then
   speechgate score --corpus $corpus

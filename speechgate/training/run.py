@@ -109,8 +109,6 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
         assert experiment.model is not None
         model = build_model(experiment.model, tokenizer.token_list)
         checkpoint = Checkpoint(model, tokenizer, experiment.model)
-    if experiment.train.dropout is not None:
-        _set_dropout(checkpoint.model, experiment.train.dropout)
     if experiment.gates is not None:
         checkpoint.add_gates(experiment.gates, sorted({task.src for task in tasks}))
         if experiment.train.gated_only:
@@ -131,14 +129,6 @@ def _recombiner(
     aligned = align_words(checkpoint, usable(cuts, config))
     checkpoint.model.train()
     return Recombiner(aligned, config.recombine, config.seed)
-
-
-def _set_dropout(model: torch.nn.Module, rate: float) -> None:
-    """Change every dropout rate that is not zero."""
-    for module in model.modules():
-        for name in ("p", "dropout_rate"):  # ESPnet's attention holds it as a number beside the module
-            if isinstance(getattr(module, name, None), float) and getattr(module, name) > 0:
-                setattr(module, name, rate)
 
 
 def _trainer(config: TrainConfig, work: Path, best: ModelCheckpoint) -> L.Trainer:
