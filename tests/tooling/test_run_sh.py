@@ -2,10 +2,11 @@
 
 import pytest
 
+from speechgate.config import load_experiment
 from tests.tooling.checkout import Checkout
 
 SCRIPT = "recipes/prompts/run.sh"
-STAGES = [["download"], ["prepare"], ["tokenize"], ["train", "train"], ["train"], ["decode"], ["score"], ["report"]]
+STAGES = [["download"], ["prepare"], ["tokenize"], ["train"], ["train"], ["decode"], ["score"], ["report"]]
 
 
 def commands(stages: list[list[str]]) -> list[str]:
@@ -26,6 +27,14 @@ def test_dry_run_prints_the_same_commands_and_runs_none(checkout: Checkout) -> N
     assert checkout.run(SCRIPT, "--source", "my recordings").stdout == dry
     assert ["speechgate", "download", "--corpus", "prompts", "--source", "my recordings"] in checkout.calls
     assert len(dry.splitlines()) == len(checkout.calls)
+
+
+def test_its_configurations_are_there(checkout: Checkout) -> None:
+    checkout.run(SCRIPT, "--stage", "4", "--stop-stage", "5")
+    named = [call[call.index("--conf") + 1] for call in checkout.calls]
+    experiments = [load_experiment(conf) for confs in named for conf in confs.split(",")]
+    built = {experiment.name for experiment in experiments}
+    assert all(experiment.init in built for experiment in experiments if experiment.model is None)
 
 
 def test_a_failing_stage_ends_the_run(checkout: Checkout) -> None:
