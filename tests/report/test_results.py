@@ -128,14 +128,15 @@ def test_gated_models_are_compared_with_dense(results: dict[str, Any]) -> None:
 
 
 def test_terminal_table(results: dict[str, Any]) -> None:
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(results_table(results))
     text = console.export_text()
     for row in results["rows"]:
         if row["metric"] in ("wer", "bleu"):
             assert f"{row['value']:.1f}" in text
-    assert "fra→eng" in text
+    assert "ST fra→eng" in text
     assert "decoder" in text
+    assert "…" not in text
 
 
 def test_directories_that_do_not_belong_together(
