@@ -31,11 +31,11 @@ class GatedEBranchformerEncoderLayer(EBranchformerEncoderLayer):
     gate_layer: int
 
     def forward(self, x_input: Any, mask: Tensor, cache: Any = None) -> Any:
-        gates = self.gate_state.of("encoder", self.gate_layer)
+        x_BTD, pos_emb = x_input if isinstance(x_input, tuple) else (x_input, None)
+        gates = self.gate_state.of("encoder", self.gate_layer, x_BTD, mask)
         if gates is None:
             return super().forward(x_input, mask, cache)
         ffn1, attn, cgmlp, ffn2 = gates
-        x_BTD, pos_emb = x_input if isinstance(x_input, tuple) else (x_input, None)
 
         def feed_forward(norm: Any, module: Any) -> Callable[[Tensor], Tensor]:
             return lambda x: self.ff_scale * self.dropout(module(norm(x)))
@@ -71,7 +71,7 @@ class GatedDecoderLayer(DecoderLayer):
     gate_layer: int
 
     def forward(self, tgt: Any, tgt_mask: Any, memory: Any, memory_mask: Any, cache: Any = None, **kwargs: Any) -> Any:
-        gates = self.gate_state.of("decoder", self.gate_layer)
+        gates = self.gate_state.of("decoder", self.gate_layer, tgt, tgt_mask)
         if gates is None:
             return super().forward(tgt, tgt_mask, memory, memory_mask, cache, **kwargs)
         self_attn, src_attn, ffn = gates

@@ -14,26 +14,44 @@ class GateState:
 
     ``skip`` chooses between multiplying every module's output by its gate, which keeps the autograd graph the same
     whatever the gates (training), and running a module on the rows with an open gate alone (inference).
+    A stack's gates are either ``set`` before it runs, or decided layer by layer as each asks (``decide_by``).
     """
 
     def __init__(self) -> None:
         self.skip = False
+        self._deciders: dict[str, Callable[[int, Tensor, Tensor | None], Tensor]] = {}
         self._gates: dict[str, Tensor] = {}
         self._rows: dict[str, list[list[Tensor | bool]]] = {}
 
     def set(self, stack: str, gates_BLK: Tensor, skip: bool) -> None:
         """Put gates in force: (B, L layers, K) floats, or booleans where ``skip``; B may be 1 for any batch."""
         self.skip = skip
+        self._deciders.pop(stack, None)
         self._gates[stack] = gates_BLK
         if skip:
             self._rows[stack] = [[_rows(gate_B) for gate_B in layer.unbind(1)] for layer in gates_BLK.cpu().unbind(1)]
 
+    def decide_by(self, stack: str, decide: Callable[[int, Tensor, Tensor | None], Tensor], skip: bool) -> None:
+        """Let ``decide(layer, x_BTD, mask)`` give the gates (B, K) of each layer from the layer's own input."""
+        self.skip = skip
+        self._gates.pop(stack, None)
+        self._deciders[stack] = decide
+
     def clear(self) -> None:
+        self._deciders.clear()
         self._gates.clear()
         self._rows.clear()
 
-    def of(self, stack: str, layer: int) -> "list[Gate] | None":
-        """The gates of one layer, a kind each, or None if the stack has none in force."""
+    def of(self, stack: str, layer: int, x_BTD: Tensor, mask: Tensor | None) -> "list[Gate] | None":
+        """The gates of one layer, a kind each, or None if the stack has none in force.
+
+        ``x_BTD`` is the layer's input and ``mask`` its padding mask as ESPnet passes it: what local gates decide from.
+        """
+        if stack in self._deciders:
+            gates_BK = self._deciders[stack](layer, x_BTD, mask)
+            if self.skip:
+                return [Gate(rows=_rows(gate_B)) for gate_B in gates_BK.cpu().unbind(1)]
+            return [Gate(factor_B=gate_B) for gate_B in gates_BK.unbind(1)]
         if stack not in self._gates:
             return None
         if self.skip:
