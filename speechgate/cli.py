@@ -38,13 +38,17 @@ def _targets(text: str) -> list[float]:
         raise ConfigError(f"--sparsity {text!r}: give numbers from 0 to 1 with commas, such as 0.3,0.5") from error
 
 
-def _experiments(name: str, stack: str, sparsity: str) -> list[str]:
-    """The experiments that --name, or --stack and --sparsity, stand for; "dense" without any."""
+def _experiments(name: str, stack: str, sparsity: str) -> list[tuple[str, float | None]]:
+    """The experiments that --name, or --stack and --sparsity, stand for; "dense" without any.
+
+    With both --name and --sparsity, each at each setting of its budget dial.
+    """
     if name:
-        return _list(name)
+        budgets: list[float | None] = [*_targets(sparsity)] or [None]
+        return [(each, budget) for each in _list(name) for budget in budgets]
     targets = _targets(sparsity or "0")
-    gated = [f"gates_{each}_{target:.2f}" for each in _list(stack) for target in targets if target > 0]
-    return (["dense"] if 0 in targets else []) + gated
+    gated = [(f"gates_{each}_{target:.2f}", None) for each in _list(stack) for target in targets if target > 0]
+    return [*([("dense", None)] if 0 in targets else []), *gated]
 
 
 @app.command()
@@ -63,6 +67,19 @@ def prepare(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DA
 
     Recipe(corpus, data).prepare(source)
     Console().print(summary_table(json.loads(report_path(data).read_text())))
+
+
+@app.command()
+def embed(
+    corpus: Corpus = "prompts",
+    split: Annotated[str, typer.Option(help="several with commas")] = "train,dev,test",
+    data: Data = DATA,
+) -> None:
+    """Write speaker embeddings into the manifests: a context for gates, vector:speaker:256 (needs resemblyzer)."""
+    from speechgate.recipe import Recipe
+
+    for each in _list(split):
+        print(Recipe(corpus, data).embed(each))
 
 
 @app.command()
@@ -127,16 +144,19 @@ def decode(
     data: Data = DATA,
     exp: Exp = EXP,
 ) -> None:
-    """Write the hypotheses of trained models; gated ones are timed against the dense one."""
+    """Write the hypotheses of trained models; gated ones are timed against the dense one.
+
+    --name with --sparsity turns the budget dial of gates that have one: a decoding for each setting.
+    """
     from speechgate.recipe import Recipe, decode_options
 
     recipe = Recipe(corpus, data, exp)
     tasks, langs, options = _list(task), _list(lang), decode_options(conf)
-    for experiment in _experiments(name, stack, sparsity):
+    for experiment, budget in _experiments(name, stack, sparsity):
         folder = recipe.folder_of(experiment, tasks, langs)
         gated = experiment != "dense"
         dense = recipe.folder_of("dense", tasks, langs) if gated else None
-        print(recipe.decode(folder, split, tasks, langs, options, dense, deaf=not gated))
+        print(recipe.decode(folder, split, tasks, langs, options, dense, deaf=not gated, budget=budget))
 
 
 @app.command()
@@ -151,12 +171,13 @@ def score(
     exp: Exp = EXP,
 ) -> None:
     """WER, CER, BLEU and chrF of what was decoded; everything decoded by default."""
-    from speechgate.recipe import Recipe
+    from speechgate.recipe import Recipe, decoded_name
     from speechgate.scoring.score import score_directory
 
     home = Recipe(corpus, exp=exp).home_of(_list(task), _list(lang))
     chosen = _experiments(name, stack, sparsity) if name or sparsity else []
-    folders = [home / each / f"decode_{split}" for each in chosen] or sorted(home.glob(f"*/decode_{split}"))
+    folders = [home / each / decoded_name(split, budget) for each, budget in chosen]
+    folders = folders or sorted(home.glob(f"*/decode_{split}*/"))
     if not folders:
         raise ConfigError(f"nothing is decoded in {home}: run speechgate decode first")
     for folder in folders:
@@ -201,7 +222,7 @@ def report(
 
     recipe = Recipe(corpus, data, exp)
     home = recipe.home_of(_list(task), _list(lang))
-    scored = sorted(path.parent for path in home.glob(f"*/decode_{split}/scores.json"))
+    scored = sorted(path.parent for path in home.glob(f"*/decode_{split}*/scores.json"))
     if not scored:
         raise ConfigError(f"nothing is scored in {home}: run speechgate score first")
     print(write_page(recipe, scored, home / "report"))

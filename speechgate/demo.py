@@ -80,9 +80,13 @@ def run_points(
     console.print(table_of(decoded))
     for number, point in enumerate(points, start=1):
         console.rule(f"point {number} of {len(points)}: {point.stack}, {point.target:.0%} of its modules skipped")
-        experiment = with_gates(load_experiment(conf), point.stack, point.target)
+        gates = load_experiment(conf).gates
+        dial = gates is not None and bool(gates.budget)  # trained once for all points, then turned
+        experiment = with_gates(load_experiment(conf), point.stack, None if dial else point.target)
         folder = recipe.train(experiment, kinds, languages, folder=home / experiment.name, init=dense)
-        decoded.append(recipe.decode(folder, kinds=kinds, languages=languages, dense=dense))
+        decoded.append(
+            recipe.decode(folder, kinds=kinds, languages=languages, dense=dense, budget=point.target if dial else None)
+        )
         score_directory(decoded[-1])
     page = write_page(recipe, decoded, home / "report")
     console.print(table_of(decoded))

@@ -21,7 +21,7 @@ from speechgate.data.tasks import has_task, parse_tasks, reference
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import CheckpointError, ConfigError, ManifestError
 from speechgate.files import naming
-from speechgate.manifests.cuts import read_cuts, validate
+from speechgate.manifests.cuts import read_cuts, validate, write_cuts
 from speechgate.runinfo import REPOSITORY, pick_device
 from speechgate.task import Task, to_iso3
 from speechgate.text.normalize import normalize_for_training
@@ -96,6 +96,14 @@ class Recipe:
             corpus.prepare(self.data)
         self.tokenizer()
 
+    def embed(self, split: str) -> Path:
+        """Give the cuts of a split their speaker embeddings; returns the manifest, written anew."""
+        from speechgate.data.speakers import embed_speakers, load_encoder
+
+        path = CORPORA[self.corpus].manifest_paths(self.data)[split]
+        write_cuts(embed_speakers(self.cuts(split), load_encoder(str(pick_device()))), path)
+        return path
+
     def tokenizer(self) -> Tokenizer:
         """The corpus's tokens: characters of the training transcripts and translations; trained on first use."""
         if (self.tokens / "tokens.txt").is_file():
@@ -151,9 +159,11 @@ class Recipe:
         options: SearchOptions | None = None,
         dense: Path | None = None,
         deaf: bool = False,
+        budget: float | None = None,
     ) -> Path:
         """Decode a split with the checkpoint in ``folder``; timed against ``dense`` if given.
 
+        ``budget`` turns the dial of gates that have one, to results of their own: decode_test_0.30.
         What was decoded already, by the same weights from the same manifest with the same options, is kept.
         """
         from speechgate.decoding.decode import decode_split, is_decoded  # here, because ESPnet takes seconds to load
@@ -162,7 +172,7 @@ class Recipe:
         tasks = parse_tasks(kinds, languages, self.available_tasks())
         options = options or decode_options("beam")
         cuts = self.cuts(split)
-        out = self._place_of(folder, kinds, languages) / f"decode_{split}"
+        out = self._place_of(folder, kinds, languages) / decoded_name(split, budget)
         inputs = (folder / "model.safetensors", CORPORA[self.corpus].manifest_paths(self.data)[split])
         if is_decoded(out, inputs, tasks, options, timed=dense is not None, deaf=deaf):
             return out
@@ -178,6 +188,7 @@ class Recipe:
             split=split,
             dense=None if dense is None else load_checkpoint(dense, device),
             deaf=deaf,
+            budget=budget,
         )
 
     def _place_of(self, folder: Path, kinds: Sequence[str], languages: Sequence[str]) -> Path:
@@ -198,6 +209,11 @@ class Recipe:
         return folder
 
 
+def decoded_name(split: str, budget: float | None) -> str:
+    """The folder of a decoding: decode_test, or decode_test_0.30 at a setting of a budget dial."""
+    return f"decode_{split}" if budget is None else f"decode_{split}_{budget:.2f}"
+
+
 def decode_options(conf: str) -> SearchOptions:
     """The search options of a file of conf/decode, or of a YAML path."""
     path = Path(conf) if conf.endswith(".yaml") else CONF_DIR / "decode" / f"{conf}.yaml"
@@ -215,6 +231,9 @@ def with_gates(experiment: Experiment, stack: str | None, target: float | None) 
     gates = experiment.gates
     if stack is not None:
         gates = dataclasses.replace(gates, stack=stack)
+    if target is not None and gates.budget:
+        raise ConfigError(f"experiment {experiment.name} has a budget dial: --sparsity belongs to its decoding")
     if target is not None:
         gates = dataclasses.replace(gates, target=target)
-    return dataclasses.replace(experiment, gates=gates, name=f"{experiment.name}_{gates.stack}_{gates.target:.2f}")
+    name = f"{experiment.name}_{gates.stack}"  # one with a dial stands for all targets
+    return dataclasses.replace(experiment, gates=gates, name=name if gates.budget else f"{name}_{gates.target:.2f}")

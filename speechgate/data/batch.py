@@ -4,8 +4,8 @@ Shapes: B batch, N samples, L tokens.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechgate.data.recombine import Recombiner, load_chain
 from speechgate.data.tasks import reference
+from speechgate.data.vectors import load_vectors
 from speechgate.errors import AudioError
 from speechgate.task import Task
 from speechgate.text.normalize import normalize_for_training
@@ -34,6 +35,7 @@ class Batch:
         speech_BN: waveform in [-1, 1], 16 kHz, zero-padded; ``speech_lengths`` (B) counts samples with the tail.
         decoder_in_BL, decoder_out_BL: ``<sos> prompt text`` and ``prompt text <eos>`` (padded with <eos> and IGNORE).
         ctc_BL, ctc_lengths: the transcript in the spoken language, whatever the task (padded with 0).
+        vectors: named vectors of the cuts, (B, size) each, NaN where a cut has none.
     """
 
     cut_ids: list[str]
@@ -45,14 +47,16 @@ class Batch:
     decoder_out_BL: Tensor
     ctc_BL: Tensor
     ctc_lengths: Tensor
+    vectors: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move the tensors that modules read; lengths stay where they are."""
-        moved = {
+        moved: dict[str, Any] = {
             f.name: getattr(self, f.name).to(device, non_blocking=True)
             for f in fields(self)
             if isinstance(getattr(self, f.name), Tensor) and not f.name.endswith("_lengths")
         }
+        moved["vectors"] = {name: vector.to(device, non_blocking=True) for name, vector in self.vectors.items()}
         return Batch(**{f.name: getattr(self, f.name) for f in fields(self)} | moved)
 
     def __len__(self) -> int:
@@ -111,12 +115,17 @@ def pad_speech(recordings: Sequence[Tensor], min_seconds: float) -> tuple[Tensor
 
 
 def make_batch(
-    cuts: Sequence[Cut], tokenizer: Tokenizer, min_seconds: float, load: Callable[[Cut], Tensor] = load_audio
+    cuts: Sequence[Cut],
+    tokenizer: Tokenizer,
+    min_seconds: float,
+    load: Callable[[Cut], Tensor] = load_audio,
+    vectors: Mapping[str, int] | None = None,
 ) -> Batch:
     """Load and tokenize the examples of one batch, those that cannot be read left out with a warning.
 
     Args:
         load: gives the samples of a cut.
+        vectors: names and sizes of the cuts' vectors to carry along.
     """
     readable = load_readable(cuts, load)
     cuts = [cut for cut, _ in readable]
@@ -143,6 +152,7 @@ def make_batch(
         decoder_out_BL=pad([torch.cat([text, eos]) for text in texts], IGNORE),
         ctc_BL=pad(transcripts, 0),
         ctc_lengths=torch.tensor([len(transcript) for transcript in transcripts]),
+        vectors=load_vectors(cuts, vectors or {}),
     )
 
 
@@ -150,18 +160,26 @@ class ExampleDataset(torch.utils.data.Dataset):
     """Turns a CutSet of one batch, as lhotse's samplers yield it, into a ``Batch``."""
 
     def __init__(
-        self, tokenizer: Tokenizer, min_seconds: float, cache: int = 0, recombine: Recombiner | None = None
+        self,
+        tokenizer: Tokenizer,
+        min_seconds: float,
+        cache: int = 0,
+        recombine: Recombiner | None = None,
+        vectors: Mapping[str, int] | None = None,
     ) -> None:
         """``cache``: how many recordings to keep decoded in memory; ``recombine`` replaces examples (see there)."""
         self.tokenizer = tokenizer
         self.min_seconds = min_seconds
         self.cache = cache
         self.recombine = recombine
+        self.vectors = vectors
         self.kept: dict[str, Tensor] = {}
 
     def __getitem__(self, cuts: Any) -> Batch:
         chosen = list(cuts) if self.recombine is None else [self.recombine(cut) for cut in cuts]
-        return make_batch(chosen, self.tokenizer, self.min_seconds, lambda cut: load_chain(cut, self._load))
+        return make_batch(
+            chosen, self.tokenizer, self.min_seconds, lambda cut: load_chain(cut, self._load), self.vectors
+        )
 
     def _load(self, cut: Cut) -> Tensor:
         name = (cut.custom or {}).get("cut_id", cut.id)  # an example's id has its task too

@@ -1,7 +1,7 @@
 """Data loaders: tasks mixed by temperature, batches filled by seconds of audio (lhotse)."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lhotse import CutSet
@@ -44,8 +44,12 @@ def train_loader(
     config: TrainConfig,
     min_seconds: float,
     recombine: Recombiner | None = None,
+    vectors: Mapping[str, int] | None = None,
 ) -> DataLoader:
-    """An endless loader of batches of about ``config.max_duration`` seconds, examples of similar length together."""
+    """An endless loader of batches of about ``config.max_duration`` seconds, examples of similar length together.
+
+    ``vectors`` of the cuts (see ``load_vectors``) go along, here and in ``eval_loader``.
+    """
     kept = usable(cuts, config)
     sets = [expanded(kept, task) for task in tasks]
     weights = mixing_weights([sum(cut.duration for cut in examples) for examples in sets], config.task_temperature)
@@ -61,7 +65,8 @@ def train_loader(
         num_cuts_for_bins_estimate=2000,
         sync_buckets=False,
     )
-    return _loader(sampler, ExampleDataset(tokenizer, min_seconds, config.cache, recombine), config.workers)
+    dataset = ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors)
+    return _loader(sampler, dataset, config.workers)
 
 
 def eval_loader(
@@ -71,13 +76,14 @@ def eval_loader(
     max_duration: float,
     min_seconds: float,
     workers: int = 0,
+    vectors: Mapping[str, int] | None = None,
 ) -> DataLoader:
     """One pass over all examples, sorted by length so that batches hold little padding."""
     examples = sorted(expand(cuts, tasks), key=lambda cut: (-cut.duration, cut.id))
     if not examples:
         raise ManifestError(f"no cut of the manifest fits any of: {', '.join(map(str, tasks))}")
     sampler = SimpleCutSampler(CutSet.from_cuts(examples), max_duration=max_duration, shuffle=False)
-    return _loader(sampler, ExampleDataset(tokenizer, min_seconds), workers)
+    return _loader(sampler, ExampleDataset(tokenizer, min_seconds, vectors=vectors), workers)
 
 
 def _loader(sampler: Any, dataset: ExampleDataset, workers: int) -> DataLoader:

@@ -7,7 +7,7 @@ model that listens is much worse there.
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +18,14 @@ from rich.progress import track
 
 from speechgate.data.batch import load_audio, pad_speech
 from speechgate.data.tasks import expand, reference
+from speechgate.data.vectors import load_vectors
 from speechgate.decoding.engine import Decoded, Engine
 from speechgate.decoding.search import SearchOptions
 from speechgate.decoding.timing import times_against_dense
 from speechgate.errors import ManifestError
 from speechgate.files import atomic_path, write_json
+from speechgate.gates.allocation import spread_dither
+from speechgate.gates.context import Context, join
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.runinfo import device_name, run_info
 from speechgate.task import Task
@@ -61,17 +64,35 @@ def waveform(cuts: Sequence[Cut], at: int, audio: Audio) -> torch.Tensor:
     return load_audio(cuts[same[(same.index(at) + 1) % len(same)]])
 
 
+def contexts_of(examples: Sequence[Cut], vectors: Mapping[str, int]) -> dict[str, Context]:
+    """What gates are to know of each example, by its id.
+
+    Utterances of a task round their budgets evenly, in the order of the examples, so that the task keeps to the budget.
+    """
+    number: Counter[str] = Counter()
+    contexts = {}
+    for cut in examples:
+        task = cut.custom["task"]
+        dither_1 = spread_dither(torch.tensor([number[task]]))
+        number[task] += 1
+        contexts[cut.id] = Context([Task.parse(task)], load_vectors([cut], vectors), dither_1)
+    return contexts
+
+
 def decode_examples(
     engine: Engine, examples: Sequence[Cut], min_seconds: float, audio: Audio = "real", label: str = "decoding"
 ) -> Iterator[tuple[Cut, Decoded, float]]:
     """Decode all examples, with a progress bar; yields each with its result and the seconds it took (batch's share)."""
     device = next(engine.model.parameters()).device
     place = {cut.id: i for i, cut in enumerate(examples)}
+    contexts = contexts_of(examples, {} if engine.gates is None else engine.gates.config.vectors)
     for batch in track(batches_of(examples), label):
         recordings = [waveform(examples, place[cut.id], audio) for cut in batch]
         started = time.perf_counter()
         speech_BN, lengths_B = pad_speech(recordings, min_seconds)
-        results = engine.decode(speech_BN.to(device), lengths_B, [Task.parse(cut.custom["task"]) for cut in batch])
+        context = join([contexts[cut.id] for cut in batch])
+        tasks = [Task.parse(cut.custom["task"]) for cut in batch]
+        results = engine.decode(speech_BN.to(device), lengths_B, tasks, context)
         seconds = (time.perf_counter() - started) / len(batch)
         for cut, result in zip(batch, results, strict=True):
             yield cut, result, seconds
@@ -101,6 +122,7 @@ def decode_split(
     split: str,
     dense: Checkpoint | None = None,
     deaf: bool = False,
+    budget: float | None = None,
 ) -> Path:
     """Decode ``tasks`` of ``cuts`` into ``folder``; decode.json is written last, so a folder that has it is complete.
 
@@ -108,7 +130,10 @@ def decode_split(
         name: the checkpoint's path, as it is to stand in the results.
         dense: the dense model to time against, side by side in this run.
         deaf: also decode with the audio of another utterance of the task, and with silence.
+        budget: the share to skip, for gates with a budget dial.
     """
+    if budget is not None:
+        checkpoint.turn(budget)
     engine = Engine(checkpoint, options)
     examples = examples_of(cuts, tasks)
     for earlier in ("decode.json", "scores.json"):
@@ -130,7 +155,7 @@ def decode_split(
         "tasks": [str(task) for task in tasks],
         "checkpoint": name,
         "stack": checkpoint.stack,
-        "sparsity_target": 0.0 if checkpoint.gates is None else checkpoint.gates.target,
+        "sparsity_target": checkpoint.sparsity_target,
         "sites": [[site.stack, site.layer, site.kind] for site in engine.cost.sites],
         "options": _recorded(options),
         "device": device_name(device),

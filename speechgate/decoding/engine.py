@@ -20,6 +20,7 @@ from speechgate.decoding.search import (
     prepare_decoder,
     search,
 )
+from speechgate.gates.context import Context
 from speechgate.gates.cost import CostTable
 from speechgate.gates.sites import STACK_KINDS
 from speechgate.model.checkpoint import Checkpoint
@@ -58,9 +59,14 @@ class Engine:
         self._by_mask: dict[tuple[bool, ...], DecoderWeights] = {}
 
     @torch.inference_mode()
-    def decode(self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task]) -> list[Decoded]:
-        """Decode a batch of padded waveforms at 16 kHz (see ``speechgate.data.batch.pad_speech``)."""
-        encoder_out_BTD, frames_B, open_BS = self.encode(speech_BN, lengths_B, tasks)
+    def decode(
+        self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task], context: Context | None = None
+    ) -> list[Decoded]:
+        """Decode a batch of padded waveforms at 16 kHz (see ``speechgate.data.batch.pad_speech``).
+
+        ``context`` is what the gates are to know; the tasks alone where it is None.
+        """
+        encoder_out_BTD, frames_B, open_BS = self.encode(speech_BN, lengths_B, tasks, context)
         log_probs_BTV = self.model.ctc.log_softmax(encoder_out_BTD)
         found = self.search(encoder_out_BTD, log_probs_BTV, frames_B, tasks, open_BS)
         ctc_ids = greedy_ctc(log_probs_BTV, frames_B, self.tokenizer.blank)
@@ -85,16 +91,23 @@ class Engine:
         return decoded
 
     @torch.inference_mode()
-    def encode(self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task]) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(
+        self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task], context: Context | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the encoder's output (B, T, D), its lengths (B) on the CPU and the gates of both stacks (B, S)."""
         if self.gates is None:
             out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
             return out_BTD, frames_B.cpu(), torch.ones(len(tasks), len(self.cost.sites), dtype=torch.bool)
-        self.gates.set_context(tasks)
+        self.gates.set_context(tasks if context is None else context)
         out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
         frames_B = frames_B.cpu()
         mask_BT = ~make_pad_mask(frames_B, maxlen=out_BTD.size(1)).to(out_BTD.device)
-        self.gates.decide("decoder", out_BTD, mask_BT)
+        if self.gates.decides_from_prompt:
+            prompts = [[self.tokenizer.sos, *self.tokenizer.prompt(task)] for task in tasks]
+            prompt_BL = torch.tensor(prompts, device=out_BTD.device)
+            self.model.decoder(out_BTD, frames_B, prompt_BL, torch.full((len(tasks),), prompt_BL.size(1)))
+        else:
+            self.gates.decide("decoder", out_BTD, mask_BT)
         return out_BTD, frames_B, self.gates.mask_BS(len(tasks))
 
     @torch.inference_mode()

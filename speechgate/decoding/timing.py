@@ -12,8 +12,11 @@ import torch
 from lhotse.cut import Cut
 
 from speechgate.data.batch import load_audio, pad_speech
+from speechgate.data.vectors import load_vectors
 from speechgate.decoding.engine import Engine
 from speechgate.decoding.search import SearchOptions
+from speechgate.gates.allocation import spread_dither
+from speechgate.gates.context import Context
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.task import Task
 
@@ -35,24 +38,32 @@ def times_against_dense(
         chosen = cuts[middle : middle + UTTERANCES]
         speech_BN, lengths_B = pad_speech([load_audio(cut) for cut in chosen], gated.config.min_seconds)
         tasks = [Task.parse(task)] * len(chosen)
+        vectors = load_vectors(chosen, {} if gated.gates is None else gated.gates.vectors)
+        context = Context(tasks, vectors, spread_dither(torch.arange(len(chosen))))
         seconds: list[list[float]] = [[], []]
         for repeat in range(REPEATS + 1):
             for engine, taken in zip(engines, seconds, strict=True):
-                spent = seconds_of(engine, speech_BN, lengths_B, tasks)
+                spent = seconds_of(engine, speech_BN, lengths_B, tasks, context)
                 if repeat:  # the first warms up
                     taken.append(spent)
         ratios[task] = statistics.median(seconds[0]) / statistics.median(seconds[1])
     return ratios
 
 
-def seconds_of(engine: Engine, speech_BN: torch.Tensor, lengths_B: torch.Tensor, tasks: Sequence[Task]) -> float:
+def seconds_of(
+    engine: Engine,
+    speech_BN: torch.Tensor,
+    lengths_B: torch.Tensor,
+    tasks: Sequence[Task],
+    context: Context | None = None,
+) -> float:
     """Wall-clock seconds of one batch, the device synchronised before and after."""
     device = next(engine.model.parameters()).device
     speech_BN = speech_BN.to(device)
     if device.type == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()
-    engine.decode(speech_BN, lengths_B, tasks)
+    engine.decode(speech_BN, lengths_B, tasks, context)
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started

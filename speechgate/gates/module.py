@@ -1,9 +1,10 @@
 """The gates of a model as one module: it decides, and puts what it decided in force for the layers.
 
-Shapes: B batch, T frames, D width, L layers, K kinds, S gate sites.
+Shapes: B batch, T frames or tokens, D width, C context, L layers, K kinds, S gate sites.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,12 +12,18 @@ from torch import Tensor, nn
 
 from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
-from speechgate.gates.estimator import straight_through_gumbel, threshold
-from speechgate.gates.predictor import ContextPredictor, pool
-from speechgate.gates.sites import STACK_KINDS, GateSite, list_sites, stacks_of
+from speechgate.gates.allocation import GOLDEN
+from speechgate.gates.context import Context
+from speechgate.gates.decision import Sampling, decide_gates
+from speechgate.gates.policies import fixed_scores, layer_order
+from speechgate.gates.predictor import GlobalPredictor, LocalPredictor
+from speechgate.gates.sites import STACK_KINDS, GateSite, layers_of, list_sites, stacks_of
 from speechgate.gates.state import GateState
+from speechgate.gates.targets import check_targets, site_costs, target_of
 from speechgate.model.espnet_compat import make_pad_mask
 from speechgate.task import Task
+
+PROMPT_TOKENS = 4  # <sos>, language, task, no timestamps: what a decoder layer decides from in the local scope
 
 
 class Gates(nn.Module):
@@ -24,27 +31,41 @@ class Gates(nn.Module):
 
     Attributes:
         sites: all sites of the model; recorded masks follow this order.
-        noise, temperature: of the estimator while training; the training schedule sets ``noise``.
+        noise, temperature, ramp: of the training schedule; see ``speechgate.training.schedule.anneal``.
         gates_BS: what the last forward pass used for each gated stack; carries gradients while training.
+        counted_BS: what the sparsity penalty counts as open; ``gates_BS`` but for the hard-concrete estimator.
     """
 
     def __init__(self, config: GatesConfig, model: Any, languages: Sequence[str]) -> None:
         super().__init__()
+        check_targets(config.targets)
         self.config = config
         self.languages = tuple(languages)
         self.sites: tuple[GateSite, ...] = list_sites(model)
+        self.layers = {stack: len(layers_of(model, stack)) for stack in STACK_KINDS}
         self.state = GateState()
-        self.noise = 1.0
-        self.tasks: Sequence[Task] = ()
+        self.noise, self.temperature, self.ramp = 1.0, config.temperature, 1.0
+        self.context = Context()
         self.gates_BS: dict[str, Tensor] = {}
+        self.counted_BS: dict[str, Tensor] = {}
         self.forced: Tensor | None = None
+        self._budget = config.target
+        self._drawn_B: Tensor | None = None
+        self._decided: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self.cost_S: Tensor
+        # saved with the model where it says something that the model does not
+        self.register_buffer("cost_S", site_costs(model, config.unit), persistent=config.unit != "modules")
+        self.fixed_S: Tensor
+        self.register_buffer("fixed_S", fixed_scores(config, self.sites), persistent=False)
         width = model.encoder.output_size()
-        self.predictors = nn.ModuleDict(
-            {
-                stack: ContextPredictor(config, width, len(self.sites_of(stack)), languages)
-                for stack in stacks_of(config.stack)
-            }
-        )
+        self.predictors = nn.ModuleDict()
+        for stack in self.stacks if config.policy == "learned" else ():
+            each = len(STACK_KINDS[stack]) // self._shared(stack)
+            self.predictors[stack] = (
+                GlobalPredictor(config, width, self.layers[stack] * each, languages)
+                if config.scope == "global"
+                else LocalPredictor(config, width, self.layers[stack], each, languages)
+            )
         self._hooks = [
             model.encoder.embed.register_forward_hook(self._after_embed),
             model.decoder.register_forward_pre_hook(self._before_decoder),
@@ -54,15 +75,42 @@ class Gates(nn.Module):
     def stacks(self) -> tuple[str, ...]:
         return stacks_of(self.config.stack)
 
+    @property
+    def decides_from_prompt(self) -> bool:
+        """Whether the decoder's gates are known only after the prompt has run through it."""
+        return self.config.scope == "local" and "decoder" in self.stacks
+
+    @property
+    def budget(self) -> float:
+        """The share to skip at inference, for gates with a budget dial; ``target`` until it is set."""
+        return self._budget
+
+    @budget.setter
+    def budget(self, share: float) -> None:
+        if not self.config.budget:
+            raise ConfigError("these gates have no dial: train with gates.budget to choose the sparsity at inference")
+        low, high = self.config.budget
+        if not low <= share <= high:
+            raise ConfigError(
+                f"sparsity {share:g} is outside the range {low:g} to {high:g} that the dial was trained for"
+            )
+        self._budget = share
+
     def sites_of(self, stack: str) -> list[int]:
         """The positions in ``sites`` of one stack's gates."""
         return [index for index, site in enumerate(self.sites) if site.stack == stack]
 
-    def set_context(self, tasks: Sequence[Task]) -> None:
-        """Name the task of each utterance of the next batch; to be called before the model runs on it."""
-        self.tasks = tasks
-        self.gates_BS = {}
+    def set_context(self, context: Context | Sequence[Task]) -> None:
+        """Say what is known of each utterance of the next batch; to be called before the model runs on it."""
+        self.context = context if isinstance(context, Context) else Context(tasks=context)
+        self.gates_BS, self.counted_BS = {}, {}
         self.state.clear()
+        self._drawn_B = None
+        if self.config.budget and self.training:
+            # one draw for each of B equal parts of the range, so that every batch sees all of it
+            low, high = self.config.budget
+            size = len(self.context.tasks)
+            self._drawn_B = low + (high - low) * (torch.randperm(size) + torch.rand(size)) / max(1, size)
 
     def force(self, open_BS: Tensor | None) -> None:
         """Use these gates, (B or 1, S) over all sites, instead of the predictor's, until called with None."""
@@ -71,29 +119,41 @@ class Gates(nn.Module):
     def decide(self, stack: str, x_BTD: Tensor, mask_BT: Tensor) -> Tensor | None:
         """Decide the gates of ``stack`` from its input and put them in force.
 
+        In the local scope the layers' gates are decided as the layers run.
+
         Returns:
-            (B, S of the stack): floats with gradients while training, booleans otherwise; None if it is not gated.
+            (B, S of the stack): floats with gradients while training, booleans otherwise; None if it is not gated, or
+            not decided yet.
         """
         if self.forced is not None:
             if len(self.forced) not in (1, len(x_BTD)):
                 raise ConfigError(f"gates: {len(self.forced)} forced masks for a batch of {len(x_BTD)}")
             dtype = x_BTD.dtype if self.training else torch.bool
             gates_BS = self.forced[:, self.sites_of(stack)].to(x_BTD.device, dtype)
-        elif stack not in self.stacks:
+            return self._put_in_force(stack, gates_BS, gates_BS)
+        if stack not in self.stacks:
             return None
-        else:
-            if len(self.tasks) != len(x_BTD):
-                raise ConfigError(f"gates: context for {len(self.tasks)} utterances, batch of {len(x_BTD)}")
-            logits_BS = self.predictors[stack](self.tasks, pool(x_BTD, mask_BT))
-            gates_BS = (
-                straight_through_gumbel(logits_BS.float(), self.config.temperature, self.noise)
-                if self.training
-                else threshold(logits_BS)
-            )
-        self.gates_BS[stack] = gates_BS
-        layered = gates_BS.unflatten(1, (-1, len(STACK_KINDS[stack])))
-        self.state.set(stack, layered, skip=not self.training)
-        return gates_BS
+        if len(self.context.tasks) != len(x_BTD):
+            raise ConfigError(f"gates: context for {len(self.context.tasks)} utterances, batch of {len(x_BTD)}")
+        closed_B = self._share_to_close(stack, x_BTD.device)
+        if self.config.policy != "learned":
+            scores_BS = self.fixed_S[self.sites_of(stack)].expand(len(x_BTD), -1)
+            if self.training and self.config.policy == "layerdrop":
+                scores_BS = layer_order(scores_BS, len(STACK_KINDS[stack]))
+            scores_BS = scores_BS[:, :: self._shared(stack)]
+            return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, self._dither(closed_B)))
+        predictor: Any = self.predictors[stack]
+        if self.config.scope == "global":
+            scores_BS = predictor(self.context, x_BTD, mask_BT, closed_B).float()
+            return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, self._dither(closed_B)))
+        context_BC = predictor.context(self.context, x_BTD, mask_BT, closed_B)
+        self._decided[stack] = []
+        self.state.decide_by(
+            stack,
+            partial(self._decide_layer, stack, context_BC, closed_B, self._dither(closed_B)),
+            skip=not self.training,
+        )
+        return None
 
     def mask_BS(self, batch: int) -> Tensor:
         """The last decisions over all sites, (B, S) booleans on the CPU; stacks without gates are open."""
@@ -105,6 +165,79 @@ class Gates(nn.Module):
     def remove_hooks(self) -> None:
         for hook in self._hooks:
             hook.remove()
+
+    def _share_to_close(self, stack: str, device: torch.device) -> Tensor | None:
+        """(B,) shares of the stack's cost, where the budget rule needs them."""
+        if self.config.rule == "threshold":
+            return None
+        if self._drawn_B is not None:
+            share_B = self._drawn_B
+        elif self.config.budget:
+            share_B = torch.full((len(self.context.tasks),), self._budget)
+        else:
+            share_B = torch.tensor([target_of(self.config, stack, task) for task in self.context.tasks])
+        return (share_B * self.ramp if self.training else share_B).to(device)
+
+    def _dither(self, closed_B: Tensor | None) -> Tensor | None:
+        if closed_B is None:
+            return None
+        if self.training:
+            return torch.rand_like(closed_B)
+        given_B = self.context.dither_B
+        return torch.full_like(closed_B, 0.5) if given_B is None else given_B.to(closed_B)
+
+    def _shared(self, stack: str) -> int:
+        """How many modules share a decision: one, or all kinds of a layer."""
+        return len(STACK_KINDS[stack]) if self.config.granularity == "layer" else 1
+
+    def _gates(
+        self, stack: str, scores_BS: Tensor, closed_B: Tensor | None, dither_B: Tensor | None, layer: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The gates of a stack, or of one layer, from their scores; and what the penalty counts of them."""
+        cost_S = self.cost_S[self.sites_of(stack)]
+        if layer is not None:
+            cost_S = cost_S.unflatten(0, (self.layers[stack], -1))[layer]
+        cost_S = cost_S.unflatten(0, (-1, self._shared(stack))).sum(1)
+        found = decide_gates(self.config, scores_BS, closed_B, dither_B, cost_S, self._sampling())
+        gates_BS, counted_BS = (each.repeat_interleave(self._shared(stack), dim=1) for each in found)
+        return gates_BS, counted_BS
+
+    def _sampling(self) -> Sampling | None:
+        return Sampling(self.noise, self.temperature) if self.training else None
+
+    def _put_in_force(self, stack: str, gates_BS: Tensor, counted_BS: Tensor) -> Tensor:
+        self.gates_BS[stack], self.counted_BS[stack] = gates_BS, counted_BS
+        layered_BLK = gates_BS.unflatten(1, (-1, len(STACK_KINDS[stack])))
+        self.state.set(stack, layered_BLK, skip=not self.training)
+        return gates_BS
+
+    def _decide_layer(
+        self,
+        stack: str,
+        context_BC: Tensor,
+        closed_B: Tensor | None,
+        dither_B: Tensor | None,
+        layer: int,
+        x_BTD: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """(B, K) gates of a layer from its own input: its real frames, or the prompt's tokens, in the decoder."""
+        if stack == "decoder":
+            x_BTD = x_BTD[:, :PROMPT_TOKENS]
+            mask = None
+        mask_BT = x_BTD.new_ones(x_BTD.shape[:2], dtype=torch.bool) if mask is None else mask[:, 0]
+        predictor: Any = self.predictors[stack]
+        scores_BK = predictor(context_BC, layer, x_BTD, mask_BT).float()
+        if dither_B is not None:  # layers round differently, so that an utterance as a whole keeps to its budget
+            dither_B = (dither_B + layer * GOLDEN).remainder(1.0)
+        decided = self._gates(stack, scores_BK, closed_B, dither_B, layer)
+        if layer == 0:
+            self._decided[stack] = []
+        self._decided[stack].append(decided)
+        if layer == self.layers[stack] - 1:
+            gates, counted = zip(*self._decided[stack], strict=True)
+            self.gates_BS[stack], self.counted_BS[stack] = torch.cat(gates, 1), torch.cat(counted, 1)
+        return decided[0]
 
     def _after_embed(self, module: nn.Module, inputs: Any, output: Any) -> None:
         embedded, mask = output

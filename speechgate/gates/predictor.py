@@ -1,6 +1,9 @@
-"""The predictor: from an utterance's context to one logit a gate (Someki et al., ICLR 2025, Algorithm 1).
+"""The predictors: from an utterance's context to one score a gate (Someki et al., ICLR 2025, Algorithm 1).
 
-Shapes: B batch, T frames, D width, S gate sites of one stack.
+``GlobalPredictor`` scores all gates of a stack in one call before it; ``LocalPredictor`` scores the gates of one layer
+when the layer runs, from the context and the layer's own input.
+
+Shapes: B batch, T frames or tokens, D width, C context, K gates of a layer, S gates of a stack.
 """
 
 from collections.abc import Sequence
@@ -9,58 +12,41 @@ import torch
 from torch import Tensor, nn
 
 from speechgate.config import GatesConfig
-from speechgate.errors import ConfigError
-from speechgate.task import KINDS, Task
-
-EMBEDDING = 16
+from speechgate.gates.context import Context, ContextEncoder, pool
 
 
-def pool(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the real frames, (B, D); padded frames do not count."""
-    weight_BT = mask_BT.to(x_BTD.dtype)
-    total_BD = torch.einsum("btd,bt->bd", x_BTD, weight_BT)
-    return total_BD / weight_BT.sum(1, keepdim=True).clamp(min=1)
+def _network(inputs: int, outputs: int, config: GatesConfig) -> nn.Sequential:
+    """Two layers; the last starts at zero weights and one bias: at the start every gate has the same score."""
+    last = nn.Linear(config.hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, config.initial_logit)
+    return nn.Sequential(nn.Linear(inputs, config.hidden), nn.ReLU(), last)
 
 
-class ContextPredictor(nn.Module):
-    """A small network from task, spoken language and pooled audio to the logits of one stack's gates.
-
-    The last layer starts at zero weights and a positive bias: at the start every gate is open with the same odds.
-    """
+class GlobalPredictor(nn.Module):
+    """A small network from the context to the scores of all gates of a stack."""
 
     def __init__(self, config: GatesConfig, width: int, sites: int, languages: Sequence[str]) -> None:
         super().__init__()
-        self.context = config.context
-        self.languages = tuple(languages)
-        self.task = nn.Embedding(len(KINDS), EMBEDDING) if "task" in config.context else None
-        self.language = nn.Embedding(len(languages), EMBEDDING) if "language" in config.context else None
-        self.audio = nn.LayerNorm(width) if "audio" in config.context else None
-        size = EMBEDDING * sum(part is not None for part in (self.task, self.language))
-        size += width if self.audio is not None else 0
-        last = nn.Linear(config.hidden, sites)
-        self.network = nn.Sequential(nn.Linear(max(size, 1), config.hidden), nn.ReLU(), last)
-        nn.init.zeros_(last.weight)
-        nn.init.constant_(last.bias, config.initial_logit)
+        self.context = ContextEncoder(config, width, languages)
+        self.network = _network(self.context.size, sites, config)
 
-    def forward(self, tasks: Sequence[Task], pooled_BD: Tensor) -> Tensor:
-        """Return logits (B, S); ``tasks`` has one task an utterance, ``pooled_BD`` the mean of the stack's input.
+    def forward(self, context: Context, x_BTD: Tensor, mask_BT: Tensor, budget_B: Tensor | None) -> Tensor:
+        """Return scores (B, S) from the context and the stack's input ``x_BTD``."""
+        return self.network(self.context(context, x_BTD, mask_BT, budget_B))
 
-        Raises:
-            ConfigError: a language that the gates were not trained on.
-        """
-        device = pooled_BD.device
-        parts = []
-        if self.task is not None:
-            parts.append(self.task(torch.tensor([KINDS.index(task.kind) for task in tasks], device=device)))
-        if self.language is not None:
-            parts.append(self.language(torch.tensor([self._index(task.src) for task in tasks], device=device)))
-        if self.audio is not None:
-            parts.append(self.audio(pooled_BD))
-        if not parts:  # no context: one learned mask for every utterance
-            parts.append(pooled_BD.new_ones(len(pooled_BD), 1))
-        return self.network(torch.cat(parts, dim=-1))
 
-    def _index(self, language: str) -> int:
-        if language not in self.languages:
-            raise ConfigError(f"the gates know no language {language!r}, only: {', '.join(self.languages)}")
-        return self.languages.index(language)
+class LocalPredictor(nn.Module):
+    """A small network a layer, from the context and the mean of the layer's input to its gates' scores."""
+
+    def __init__(self, config: GatesConfig, width: int, layers: int, kinds: int, languages: Sequence[str]) -> None:
+        super().__init__()
+        self.context = ContextEncoder(config, width, languages)
+        size = self.context.size + width
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.networks = nn.ModuleList(_network(size, kinds, config) for _ in range(layers))
+
+    def forward(self, context_BC: Tensor, layer: int, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """Return scores (B, K) of one layer from the encoded context and the layer's own input."""
+        own_BD = self.norms[layer](pool(x_BTD, mask_BT))
+        return self.networks[layer](torch.cat([context_BC, own_BD], dim=-1))

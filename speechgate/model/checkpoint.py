@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from speechgate.config import GatesConfig, ModelConfig, from_mapping, load_yaml, to_mapping
-from speechgate.errors import CheckpointError
+from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import atomic_path, write_json, write_text
 from speechgate.gates.attach import attach
 from speechgate.model.build import build_model
@@ -38,6 +38,21 @@ class Checkpoint:
     def stack(self) -> str:
         """The gated stack, "none" for a dense model."""
         return "none" if self.gates is None else self.gates.stack
+
+    @property
+    def sparsity_target(self) -> float:
+        """The share of the stack that is to be skipped: where the dial stands, if there is one."""
+        return 0.0 if self.gates is None else float(self.model.gates.budget)
+
+    def turn(self, budget: float) -> None:
+        """Turn the budget dial of the gates.
+
+        Raises:
+            ConfigError: there is no dial, or it does not go so far.
+        """
+        if self.gates is None:
+            raise ConfigError("a dense model has no budget dial: choose a checkpoint of gates")
+        self.model.gates.budget = budget
 
     def add_gates(self, gates: GatesConfig, languages: Iterable[str]) -> None:
         self.gates, self.languages = gates, tuple(languages)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from speechgate.config import GatesConfig, TrainConfig
 from speechgate.data.batch import SAMPLE_RATE, Batch
+from speechgate.gates.context import Context
+from speechgate.gates.targets import target_of
 from speechgate.training.objective import hybrid_loss, sparsity_penalty
-from speechgate.training.schedule import gate_noise, learning_rate_scale, penalty_scale
+from speechgate.training.schedule import anneal, learning_rate_scale, penalty_scale
 from speechgate.training.teacher import WhisperTeacher, distillation_loss, student_frames
 
 
@@ -24,6 +26,9 @@ class TrainingModule(L.LightningModule):
         self.model = model
         self.config = config
         self.gates_config = gates
+        self.multipliers: nn.Parameter | None = None  # of the Lagrangian: a linear and a square one for each stack
+        if gates is not None and gates.penalty == "lagrangian":
+            self.multipliers = nn.Parameter(torch.zeros(len(model.gates.stacks), 2))
         self.started = time.monotonic()
         self.teacher: WhisperTeacher | None = None
         if config.teacher is not None:
@@ -50,7 +55,7 @@ class TrainingModule(L.LightningModule):
             speech_BN, lengths_B = AF.speed(batch.speech_BN, SAMPLE_RATE, factor, batch.speech_lengths)
             batch.speech_BN, batch.speech_lengths = speech_BN, lengths_B.long().clamp(max=speech_BN.size(1))
         if self.gates_config is not None:
-            self.model.gates.noise = gate_noise(self.progress, self.gates_config)
+            anneal(self.model.gates, self.progress)
         loss = self._task_loss(batch, "train")
         if self.gates_config is not None:
             loss = loss + self._penalty(batch)
@@ -68,7 +73,7 @@ class TrainingModule(L.LightningModule):
 
     def _task_loss(self, batch: Batch, split: str) -> Tensor:
         if self.gates_config is not None:
-            self.model.gates.set_context(batch.tasks)
+            self.model.gates.set_context(Context(batch.tasks, batch.vectors))
         loss, parts, encoder_out_BTD, lengths_B = hybrid_loss(self.model, batch, self.config.ctc_weight)
         if self.teacher is not None and self.training:
             frame, offset = student_frames(self.model.frontend.hop_length)
@@ -84,12 +89,21 @@ class TrainingModule(L.LightningModule):
         return loss
 
     def _penalty(self, batch: Batch) -> Tensor:
+        """The price of missing the target; nothing under the budget rule, which cannot miss it."""
         gates = self.gates_config
         assert gates is not None
         total = batch.speech_BN.new_zeros(())
-        for stack, gates_BS in self.model.gates.gates_BS.items():
-            penalty, sparsity = sparsity_penalty(gates_BS, batch.tasks, gates.target)
-            total = total + penalty
+        for place, (stack, counted_BS) in enumerate(self.model.gates.counted_BS.items()):
+            penalty, sparsity = sparsity_penalty(
+                counted_BS,
+                batch.tasks,
+                [target_of(gates, stack, task) for task in batch.tasks],
+                gates.penalty,
+                self.model.gates.cost_S[self.model.gates.sites_of(stack)],
+                None if self.multipliers is None else self.multipliers[place],
+            )
+            if gates.rule == "threshold":
+                total = total + penalty
             for task, value in sparsity.items():
                 self.log(f"train/sparsity/{stack}/{task}", value, batch_size=len(batch))
         self.log("train/gate_noise", self.model.gates.noise)
@@ -104,6 +118,8 @@ class TrainingModule(L.LightningModule):
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue
+            if name == "multipliers":
+                continue
             if ".gates." in name:
                 gate_parameters.append(parameter)
             else:
@@ -114,6 +130,15 @@ class TrainingModule(L.LightningModule):
         ]
         if self.gates_config is not None:
             groups.append({"params": gate_parameters, "weight_decay": 0.0, "lr": self.gates_config.learning_rate})
+            if self.multipliers is not None:  # they climb where the others descend
+                groups.append(
+                    {
+                        "params": [self.multipliers],
+                        "weight_decay": 0.0,
+                        "lr": self.gates_config.learning_rate,
+                        "maximize": True,
+                    }
+                )
         optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda update: learning_rate_scale(update, self.progress, self.config)

@@ -74,17 +74,39 @@ def group_matrix(tasks: Sequence[Task], device: torch.device) -> tuple[list[Task
     return groups, (member / member.sum(1, keepdim=True)).to(device)
 
 
-def sparsity_penalty(gates_BS: Tensor, tasks: Sequence[Task], target: float) -> tuple[Tensor, dict[Task, Tensor]]:
-    """|s - target| + (s - target)^2 for the share s of closed gates, averaged over the tasks and languages present.
+def sparsity_penalty(
+    counted_BS: Tensor,
+    tasks: Sequence[Task],
+    target: float | Sequence[float],
+    form: str = "both",
+    cost_S: Tensor | None = None,
+    multipliers_2: Tensor | None = None,
+) -> tuple[Tensor, dict[Task, Tensor]]:
+    """The price of a share s of closed gates other than the target, averaged over the tasks and languages present.
 
-    Each task and language is held to the target on its own: the mean of a mixed batch would hide 80% beside 20%.
-    The absolute term alone missed the target in Someki et al. (ICLR 2025).
+    Each task and language is held to its target on its own: the mean of a mixed batch would hide 80% beside 20%.
+    With d = s - target: "absolute" |d|, "squared" d^2, "both" their sum (the absolute term alone missed the target in
+    Someki et al., ICLR 2025), "lagrangian" m1 d + m2 d^2 with multipliers that rise while the target is missed (Wang et
+    al., EMNLP 2020).
+
+    Args:
+        target: of every utterance, or of each.
+        cost_S: what each site costs; all the same where it is None.
+        multipliers_2: m1 and m2, for the Lagrangian.
 
     Returns:
         the penalty, and s for each task.
     """
-    groups, average_GB = group_matrix(tasks, gates_BS.device)
-    sparsity_G = 1 - (average_GB * gates_BS.mean(1)).sum(1)  # autocast would round a matrix product to bfloat16
-    gap_G = sparsity_G - target
-    penalty = (gap_G.abs() + gap_G.square()).mean()
-    return penalty, dict(zip(groups, sparsity_G.detach(), strict=True))
+    groups, average_GB = group_matrix(tasks, counted_BS.device)
+    weight_S = torch.ones_like(counted_BS[0]) if cost_S is None else cost_S.to(counted_BS)
+    open_B = (counted_BS * weight_S).sum(1) / weight_S.sum()
+    sparsity_G = 1 - (average_GB * open_B).sum(1)  # autocast would round a matrix product to bfloat16
+    target_B = torch.tensor(target, device=counted_BS.device).expand(len(tasks))
+    gap_G = sparsity_G - (average_GB * target_B).sum(1)
+    if form == "lagrangian":
+        assert multipliers_2 is not None
+        penalty_G = multipliers_2[0] * gap_G + multipliers_2[1] * gap_G.square()
+    else:
+        absolute_G, squared_G = gap_G.abs(), gap_G.square()
+        penalty_G = {"absolute": absolute_G, "squared": squared_G, "both": absolute_G + squared_G}[form]
+    return penalty_G.mean(), dict(zip(groups, sparsity_G.detach(), strict=True))

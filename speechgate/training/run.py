@@ -18,6 +18,7 @@ from speechgate.data.loaders import eval_loader, train_loader, usable
 from speechgate.data.recombine import Recombiner
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import write_json, write_text
+from speechgate.gates.cost_ms import measure_ms
 from speechgate.model.build import build_model, count_parameters
 from speechgate.model.checkpoint import Checkpoint, average_states, load_checkpoint, save_checkpoint
 from speechgate.runinfo import pick_device, run_info
@@ -55,12 +56,15 @@ def train(
     torch.set_float32_matmul_precision("high")
     checkpoint = _start(experiment, tokenizer, tasks, init)
     config = experiment.train
+    if experiment.gates is not None and experiment.gates.unit == "ms":
+        checkpoint.model.gates.cost_S.copy_(measure_ms(checkpoint.model.to(pick_device())))
+    vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
     module = TrainingModule(checkpoint.model, config, checkpoint.gates)
     min_seconds = checkpoint.config.min_seconds
     recombine = _recombiner(checkpoint, cuts["train"], config, init)
-    train_batches = train_loader(cuts["train"], tasks, checkpoint.tokenizer, config, min_seconds, recombine)
+    train_batches = train_loader(cuts["train"], tasks, checkpoint.tokenizer, config, min_seconds, recombine, vectors)
     dev = usable(cuts["dev"], config)
-    dev_batches = eval_loader(dev, tasks, checkpoint.tokenizer, config.max_duration, min_seconds)
+    dev_batches = eval_loader(dev, tasks, checkpoint.tokenizer, config.max_duration, min_seconds, vectors=vectors)
     work = folder / "training"
     best = ModelCheckpoint(
         work / "checkpoints",
@@ -110,7 +114,7 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
         model = build_model(experiment.model, tokenizer.token_list)
         checkpoint = Checkpoint(model, tokenizer, experiment.model)
     if experiment.gates is not None:
-        checkpoint.add_gates(experiment.gates, sorted({task.src for task in tasks}))
+        checkpoint.add_gates(experiment.gates, sorted({code for task in tasks for code in (task.src, task.tgt)}))
         if experiment.train.gated_only:
             trained = ("gates.", *(f"{stack}." for stack in checkpoint.model.gates.stacks))
             for name, parameter in checkpoint.model.named_parameters():

@@ -1,8 +1,9 @@
-"""What changes over a run: learning rate, the weight of the sparsity penalty, the noise of the gates."""
+"""What changes over a run: learning rate, the weight of the sparsity penalty, noise and temperature of the gates."""
 
 import math
 
 from speechgate.config import GatesConfig, TrainConfig
+from speechgate.gates.module import Gates
 
 
 def learning_rate_scale(update: int, progress: float, config: TrainConfig) -> float:
@@ -24,3 +25,15 @@ def gate_noise(progress: float, config: GatesConfig) -> float:
     if config.settle == 0:
         return 1.0
     return min(1.0, max(0.0, (1 - config.settle / 2 - progress) / (config.settle / 2)))
+
+
+def gate_temperature(progress: float, config: GatesConfig) -> float:
+    """From ``temperature`` to ``final_temperature`` by a constant factor an update."""
+    return config.temperature * (config.final_temperature / config.temperature) ** progress
+
+
+def anneal(gates: Gates, progress: float) -> None:
+    """Set what the gates need to know of the schedule for the next update."""
+    gates.noise = gate_noise(progress, gates.config)
+    gates.temperature = gate_temperature(progress, gates.config)
+    gates.ramp = penalty_scale(progress, gates.config)

@@ -11,7 +11,7 @@ from speechgate.config import GatesConfig
 from speechgate.data.batch import Batch, pad_speech
 from speechgate.errors import ConfigError
 from speechgate.gates.attach import attach
-from speechgate.gates.predictor import pool
+from speechgate.gates.context import Context, frame_differences, pool
 from speechgate.task import Task
 from speechgate.training.objective import hybrid_loss, sparsity_penalty
 from tests.gates.gated import batches, configs, decode, encode, gated_model, seeds
@@ -78,9 +78,9 @@ def test_pooling_leaves_the_padding_out():
     ("context", "changes"),
     [
         (("task",), {"task"}),
-        (("language",), {"language"}),
+        (("source",), {"source"}),
         (("audio",), {"audio"}),
-        (("task", "language", "audio"), {"task", "language", "audio"}),
+        (("task", "source", "audio"), {"task", "source", "audio"}),
         ((), set()),
     ],
 )
@@ -91,7 +91,7 @@ def test_the_gates_depend_on_their_context_and_on_nothing_else(context, changes)
     base = decide(model, [loud], [asr])["encoder"][0]
     changed = {
         "task": decide(model, [loud], [st_eng])["encoder"][0],
-        "language": decide(model, [loud], [Task.asr("eng")])["encoder"][0],
+        "source": decide(model, [loud], [Task.asr("eng")])["encoder"][0],
         "audio": decide(model, [other], [asr])["encoder"][0],
     }
     assert {name for name, logits in changed.items() if not torch.equal(logits, base)} == changes
@@ -198,3 +198,100 @@ def test_configuration_of_gates_that_makes_no_sense_is_refused():
     ]:
         with pytest.raises(ConfigError, match=named):
             replace(GatesConfig(), **keys)
+
+
+def scores(model, context: Context, samples=None) -> torch.Tensor:
+    """The encoder's scores of an utterance in some context."""
+    found = []
+    handle = model.gates.predictors["encoder"].register_forward_hook(lambda _, inputs, out: found.append(out))
+    model.gates.set_context(context)
+    with torch.no_grad():
+        encode(model, *pad_speech(samples or recordings([6_000]), min_seconds=0.0))
+    handle.remove()
+    return found[0]
+
+
+def test_the_target_language_and_a_vector_decide_too():
+    model, _ = gated_model(tiny_config(), context=("target", "vector:speaker:3"), stack="encoder")
+    base = scores(model, Context([Task.asr("rus")], {"speaker": torch.tensor([[1.0, 2.0, 4.0]])}))
+    for changed in (
+        Context([Task.st("rus", "eng")], {"speaker": torch.tensor([[1.0, 2.0, 4.0]])}),
+        Context([Task.asr("rus")], {"speaker": torch.tensor([[1.0, -2.0, 4.0]])}),
+    ):
+        assert not torch.equal(scores(model, changed), base)
+    same = Context([Task.st("eng", "rus")], {"speaker": torch.tensor([[1.0, 2.0, 4.0]])})
+    assert torch.equal(scores(model, same), base)
+
+
+def test_frame_differences_leave_the_padding_out():
+    x_BTD = torch.tensor([[[1.0], [3.0], [2.0], [1e9]], [[5.0], [1e9], [1e9], [1e9]]])
+    mask_BT = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    found_B2 = frame_differences(x_BTD, mask_BT)
+    torch.testing.assert_close(found_B2, torch.tensor([[1.5, 1.5], [0.0, 0.0]]), atol=1e-5, rtol=0)
+
+
+def test_frame_differences_decide_the_same_alone_and_in_a_batch():
+    model, _ = gated_model(tiny_config(), context=("difference",), stack="encoder")
+    samples = recordings([6_000, 9_000])
+    together_BS = scores(model, Context(TASKS[:2]), samples)
+    for row, sample in enumerate(samples):
+        alone_1S = scores(model, Context(TASKS[:1]), [sample])
+        torch.testing.assert_close(alone_1S[0], together_BS[row], atol=2e-4, rtol=1e-4)
+
+
+PARTS = ("task", "source", "target", "vector:speaker:3")
+
+
+def test_what_is_not_known_has_an_entry_of_its_own():
+    model, _ = gated_model(tiny_config(), context=PARTS, context_dropout=0.3, stack="encoder")
+    speaker = {"speaker": torch.tensor([[1.0, 2.0, 4.0]])}
+    unknown = scores(model, Context([None], {"speaker": torch.full((1, 3), float("nan"))}))
+    assert unknown.isfinite().all()
+    assert torch.equal(scores(model, Context([None])), unknown)
+    everything = [scores(model, Context([TASKS[0]], speaker)), scores(model, Context([TASKS[0]])), unknown]
+    everything.append(scores(model, Context([None], speaker)))
+    assert len({tuple(found[0].tolist()) for found in everything}) == 4
+    assert torch.equal(
+        scores(model, Context([Task.asr("fra")], speaker)), scores(model, Context([Task.asr("deu")], speaker))
+    )
+
+
+def test_dropping_context_trains_the_unknown_entries():
+    model, gates = gated_model(tiny_config(), context=PARTS, context_dropout=0.5, stack="encoder")
+    model.train()
+    torch.manual_seed(0)
+    gates.set_context(Context(TASKS * 4, {"speaker": torch.randn(12, 3)}))
+    encode(model, *speech([3_000] * 12))
+    gates.gates_BS["encoder"].square().sum().backward()
+    encoder = gates.predictors["encoder"].context
+    for table in encoder.embeddings.values():
+        assert table.weight.grad[-1].any()
+    assert encoder.unknown["speaker"].grad.any()
+
+
+def test_without_dropout_what_is_missing_is_an_error():
+    model, _ = gated_model(tiny_config(), context=("vector:speaker:3",), stack="encoder")
+    with pytest.raises(ConfigError, match="vector 'speaker' of every cut"):
+        scores(model, Context(TASKS[:1]))
+    model, _ = gated_model(tiny_config(), context=("task",), stack="encoder")
+    with pytest.raises(ConfigError, match="unknown task"):
+        scores(model, Context([None]))
+
+
+def test_a_shuffled_context_is_another_utterance_s():
+    model, gates = gated_model(tiny_config(), context=("task", "source"), shuffle_context=True, stack="encoder")
+    encoder = gates.predictors["encoder"].context
+    nothing_BTD, mask_BT = torch.zeros(3, 2, 16), torch.ones(3, 2, dtype=torch.bool)
+    encoder.train()
+    with torch.no_grad():
+        shuffled_BC = encoder(Context(TASKS), nothing_BTD, mask_BT, None)
+        bank = encoder.bank_NC[:3].clone()
+        assert torch.equal(shuffled_BC, bank.roll(1, dims=0))
+        encoder.eval()
+        one, other = (
+            encoder(Context([task], {}, torch.tensor([0.001])), nothing_BTD[:1], mask_BT[:1], None)
+            for task in TASKS[:2]
+        )
+    assert torch.equal(one, other)
+    assert torch.equal(one[0], bank[0])
+    assert "gates.predictors.encoder.context.bank_NC" in model.state_dict()
