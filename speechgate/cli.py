@@ -229,6 +229,24 @@ def report(
 
 
 @app.command()
+def stability(
+    first: Annotated[Path, typer.Argument(help="folder of a decoding, such as exp/prompts/gates/decode_test")],
+    second: Annotated[Path, typer.Argument(help="the same for a training with another seed")],
+) -> None:
+    """How alike two trainings use their modules, over the utterances that both decoded."""
+    from speechgate.scoring.decoded import read_decoded
+    from speechgate.usage.variance import stability as compare
+
+    try:
+        found = compare(read_decoded(first), read_decoded(second))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    correlation = "none" if found.usage_correlation is None else f"{found.usage_correlation:.3f}"
+    print(f"{found.utterances} utterances  same decisions {found.same:.3f} (by chance {found.chance:.3f})")
+    print(f"correlation of module use over tasks, languages and modules {correlation}")
+
+
+@app.command()
 def bench(corpus: Corpus = "prompts", name: Name = "", data: Data = DATA, exp: Exp = EXP) -> None:
     """Time every gated experiment against the dense one on the same audio and output length, in one run."""
     from speechgate.demo import bench_experiments

@@ -7,10 +7,11 @@ import numpy as np
 from speechgate.scoring.decoded import Decoded
 from speechgate.usage.masks import masks_by_context, read_masks
 from speechgate.usage.statistics import context_usage, distances, factor_effects
+from speechgate.usage.variance import explain_variance
 
 
 def summarize_usage(decoded: Decoded) -> dict[str, Any]:
-    """Sites, the usage of every context, the distances between contexts at each level, and the effect of each factor.
+    """Sites, the usage of every context, the distances between contexts at each level, and what each factor does.
 
     Raises:
         ValueError: the model is dense and has no gates to speak of.
@@ -18,6 +19,7 @@ def summarize_usage(decoded: Decoded) -> dict[str, Any]:
     if decoded.is_dense:
         raise ValueError(f"{decoded.directory}: a dense model uses every module")
     masks = masks_by_context(decoded)
+    variance = explain_variance(masks["task x language"])
     everything = context_usage(read_masks(decoded.utterances, decoded.gated_sites))
     return {
         "stack": decoded.stack,
@@ -37,6 +39,10 @@ def summarize_usage(decoded: Decoded) -> dict[str, Any]:
             for level, contexts in masks.items()
         },
         "factor_effects": factor_effects(masks["task x language"]),
+        "variance": {
+            "total": variance.total and {factor: round(share, 6) for factor, share in variance.total.items()},
+            "sites": {factor: _plain(share_S) for factor, share_S in variance.shares.items()},
+        },
     }
 
 
