@@ -262,10 +262,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
 def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experiment:
     """Read a training configuration: a path, or the stem of a file in conf/train.
 
-    ``model: NAME`` is replaced by conf/model/NAME.yaml.  ``overrides`` are dotted, such as ``train.updates=10``.
+    ``base: NAME`` takes over what the file does not say itself from conf/train/NAME.yaml; ``model: NAME`` is replaced
+    by conf/model/NAME.yaml.  ``overrides`` are dotted, such as ``train.updates=10``.
     """
     path = Path(conf) if str(conf).endswith(".yaml") else CONF_DIR / "train" / f"{conf}.yaml"
     values = load_yaml(path)
+    if "base" in values:
+        base = load_yaml(CONF_DIR / "train" / f"{values.pop('base')}.yaml")
+        own: dict[str, Any] = {"name": path.stem, **values}
+        values = OmegaConf.to_container(OmegaConf.merge(base, own))  # type: ignore[assignment]
     values.setdefault("name", path.stem)
     if isinstance(values.get("model"), str):
         values["model"] = load_yaml(CONF_DIR / "model" / f"{values['model']}.yaml")
