@@ -256,6 +256,48 @@ def bench(corpus: Corpus = "prompts", name: Name = "", data: Data = DATA, exp: E
 
 
 @app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="recordings of any format; - is standard input")],
+    task: Annotated[str, typer.Option(help="asr or st; st if --tgt is given, asr otherwise")] = "",
+    src: Annotated[str, typer.Option(help="spoken language; the model finds it out otherwise")] = "",
+    tgt: Annotated[str, typer.Option(help="language to translate into")] = "",
+    form: Annotated[str, typer.Option("--format", help="txt, json, srt or vtt")] = "txt",
+    model: Annotated[str, typer.Option(help="checkpoint folder, or an experiment of exp/<corpus>")] = "dense",
+    sparsity: Annotated[
+        float | None, typer.Option(help="share of the modules to skip, for a model with a budget dial")
+    ] = None,
+    conf: Annotated[str, typer.Option(help="conf/decode name or path")] = "beam",
+    window: Annotated[
+        float | None, typer.Option(help="longest piece the model is given, seconds; as it was trained by default")
+    ] = None,
+    fill: Annotated[
+        float | None,
+        typer.Option(help="shortest piece that a short pause may end, seconds; for models of long context"),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="write a file a recording there, not to standard output")
+    ] = None,
+    corpus: Corpus = "prompts",
+    exp: Exp = EXP,
+) -> None:
+    """Transcribe or translate recordings of any length and format; text comes out as it is found.
+
+    A recording that cannot be read is named and left out; the exit status is then 1.
+    """
+    from speechgate.recipe import Recipe, decode_options
+    from speechgate.transcribe.command import check_outputs, write_transcripts
+    from speechgate.transcribe.transcriber import Transcriber
+
+    check_outputs(files, form, output_dir)
+    folder = Path(model) if (Path(model) / "model.safetensors").is_file() else Recipe(corpus, exp=exp).folder_of(model)
+    transcriber = Transcriber(
+        folder, sparsity=sparsity, options=decode_options(conf), window_seconds=window, fill_seconds=fill
+    )
+    failures = write_transcripts(transcriber, files, task or None, src or None, tgt or None, form, output_dir)
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
 def demo(
     source: Source = "auto",
     from_scratch: Annotated[

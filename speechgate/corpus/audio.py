@@ -10,18 +10,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import soundfile
-from av.audio.resampler import AudioResampler
 
+from speechgate.audio import SAMPLE_RATE_HZ, Recording
 from speechgate.errors import AudioError
 from speechgate.files import atomic_path
-
-SAMPLE_RATE_HZ = 16_000
-
-# Without a header, so FFmpeg cannot recognise them by their content.
-_RAW_FORMATS = {".g722": "g722"}
 
 
 @dataclass(frozen=True)
@@ -38,26 +32,13 @@ def decode_audio(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     Raises:
         AudioError: the file is missing, empty, holds no audio, or is damaged.
     """
-    try:
-        if path.stat().st_size == 0:
-            raise AudioError(f"{path} is empty: 0 bytes")
-        with av.open(str(path), format=_RAW_FORMATS.get(path.suffix.lower())) as container:
-            if not container.streams.audio:
-                raise AudioError(f"{path} holds no audio")
-            stream = container.streams.audio[0]
-            notes = []
-            if stream.channels != 1:
-                notes.append(f"{stream.channels} channels averaged")
-            if stream.rate != SAMPLE_RATE_HZ:
-                notes.append(f"resampled from {stream.rate} Hz")
-            resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
-            frames = [part for frame in container.decode(stream) for part in resampler.resample(frame)]
-            frames += resampler.resample(None)
-    except (av.FFmpegError, OSError) as error:
-        raise AudioError(f"{path} cannot be decoded: {error.strerror or error}") from error
-    if not sum(frame.samples for frame in frames):
-        raise AudioError(f"{path} has a length of zero")
-    return np.concatenate([frame.to_ndarray()[0] for frame in frames]), tuple(notes)
+    with Recording(path) as recording:
+        notes = []
+        if recording.channels != 1:
+            notes.append(f"{recording.channels} channels averaged")
+        if recording.rate_hz != SAMPLE_RATE_HZ:
+            notes.append(f"resampled from {recording.rate_hz} Hz")
+        return np.concatenate(list(recording.blocks("s16"))), tuple(notes)
 
 
 def convert(source: Path, target: Path) -> Converted:

@@ -11,8 +11,9 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from rich.progress import track
 
+from speechgate.audio import SAMPLE_RATE_HZ
 from speechgate.corpus import prompts_report
-from speechgate.corpus.audio import SAMPLE_RATE_HZ, Converted, convert_all
+from speechgate.corpus.audio import Converted, convert_all
 from speechgate.corpus.prompts_files import VoiceData, read_corpus
 from speechgate.corpus.prompts_source import CORPUS, Voice, download, downloaded, is_downloaded
 from speechgate.corpus.splits import SPLITS, read_splits, splits_digest

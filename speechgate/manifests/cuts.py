@@ -15,7 +15,7 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut
 from lhotse.lazy import LazyManifestIterator
 
-from speechgate.corpus.audio import SAMPLE_RATE_HZ
+from speechgate.audio import SAMPLE_RATE_HZ
 from speechgate.errors import ConfigError, ManifestError
 from speechgate.files import atomic_path
 from speechgate.task import Task, to_iso3

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechgate.audio import SAMPLE_RATE_HZ
 from speechgate.corpus import audio
-from speechgate.corpus.audio import SAMPLE_RATE_HZ, Converted, convert, convert_all, decode_audio
+from speechgate.corpus.audio import Converted, convert, convert_all, decode_audio
 from speechgate.corpus.prompts_source import BUNDLED
 from speechgate.errors import AudioError
 

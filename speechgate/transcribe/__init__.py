@@ -1,0 +1,1 @@
+"""Transcription: from recordings of any length and format to text with times."""

@@ -1,0 +1,85 @@
+"""What a checkpoint was trained for: its tasks and the longest recordings it has heard, from its run.json."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechgate.errors import CheckpointError, ConfigError
+from speechgate.task import KINDS, Task, to_iso3
+from speechgate.text.tokenizer import Tokenizer
+
+WINDOW_SECONDS = 30.0  # OWSM's and Whisper's, where a checkpoint does not tell
+
+
+@dataclass(frozen=True)
+class Known:
+    """``tasks`` that the model knows; ``window_seconds``, the longest recording it takes."""
+
+    tasks: tuple[Task, ...]
+    window_seconds: float
+
+    @classmethod
+    def of(cls, folder: Path, tokenizer: Tokenizer) -> "Known":
+        """Read run.json; a checkpoint that was trained elsewhere knows all that its tokens can say.
+
+        Raises:
+            CheckpointError: run.json is damaged.
+        """
+        path = folder / "run.json"
+        try:
+            run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise CheckpointError(f"{path} is not JSON: {error}") from error
+        description = run.get("description", {})
+        tasks = [Task.parse(text) for text in description.get("tasks", ())] or _all_tasks(tokenizer)
+        return cls(tuple(tasks), description.get("train", {}).get("max_seconds", WINDOW_SECONDS))
+
+    @property
+    def languages(self) -> list[str]:
+        return sorted({task.src for task in self.tasks})
+
+    def choose(self, kind: str | None, src: str | None, tgt: str | None) -> list[Task]:
+        """The tasks that a request leaves open, one for each language that may be spoken.
+
+        Args:
+            kind: "asr" or "st"; None for st if ``tgt`` is given, asr otherwise.
+            src: the spoken language; None if it is to be found out.
+            tgt: the language to translate into; may be None if the model has one only.
+
+        Raises:
+            ConfigError: the model knows none such; the message lists what it knows.
+        """
+        kind = kind or ("st" if tgt else "asr")
+        if kind not in KINDS:
+            raise ConfigError(f"unknown task {kind!r}: use one of {', '.join(KINDS)}")
+        if kind == "asr" and tgt:
+            raise ConfigError(f"--task asr excludes --tgt {tgt}: recognition writes the language it hears")
+        spoken, written = src and to_iso3(src), tgt and to_iso3(tgt)
+        if spoken and spoken not in self.languages:
+            raise ConfigError(
+                f"language {src!r} is not one that the model hears; it hears: {', '.join(self.languages)}"
+            )
+        found = [
+            task
+            for task in self.tasks
+            if task.kind == kind and task.src == (spoken or task.src) and task.tgt == (written or task.tgt)
+        ]
+        if not found:
+            asked = f"{kind} from {spoken or 'any language'}" + (f" into {written}" if written else "")
+            raise ConfigError(f"the model has no {asked}; it has: {', '.join(map(str, self.tasks))}")
+        if kind == "st" and len({task.tgt for task in found}) > 1:
+            raise ConfigError(f"give --tgt: the model translates into {', '.join(sorted({t.tgt for t in found}))}")
+        return found
+
+    def by_language(self) -> Sequence[Task]:
+        """One task for each language that the model hears, asr where it has it."""
+        return list({task.src: task for task in sorted(self.tasks, reverse=True)}.values())[::-1]
+
+
+def _all_tasks(tokenizer: Tokenizer) -> list[Task]:
+    spoken = [symbol[1:-1] for symbol in tokenizer.languages]
+    written = [symbol.removeprefix("<st_")[:-1] for symbol in tokenizer.tasks if symbol.startswith("<st_")]
+    asr = [Task.asr(src) for src in spoken] if "<asr>" in tokenizer.tasks else []
+    return asr + [Task.st(src, tgt) for src in spoken for tgt in written if src != tgt]
