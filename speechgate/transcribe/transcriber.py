@@ -12,8 +12,8 @@ import torch
 
 from speechgate.audio import SAMPLE_RATE_HZ, Recording
 from speechgate.decoding.search import SearchOptions
-from speechgate.errors import AudioError, ConfigError
-from speechgate.model.checkpoint import Checkpoint, load_checkpoint
+from speechgate.errors import AudioError
+from speechgate.model.checkpoint import load_checkpoint
 from speechgate.recipe import Recipe, decode_options
 from speechgate.runinfo import pick_device
 from speechgate.task import Task
@@ -55,12 +55,12 @@ class Transcriber:
 
         Raises:
             CheckpointError: ``model`` holds no usable checkpoint.
-            ConfigError: the model has no budget dial.
+            ConfigError: the model has no budget dial, or one of another range.
         """
         folder = Recipe("prompts").folder_of("dense") if model is None else Path(model)
         checkpoint = load_checkpoint(folder, device or pick_device())
         if sparsity is not None:
-            _set_sparsity(folder, checkpoint, sparsity)
+            checkpoint.turn(sparsity)
         self.known = Known.of(folder, checkpoint.tokenizer)
         self.window_seconds = self.known.window_seconds if window_seconds is None else window_seconds
         self._min_seconds = checkpoint.config.min_seconds
@@ -205,14 +205,3 @@ def _up_to(seconds: float, pieces: Iterator[Piece]) -> list[Piece]:
             break
         taken.append(piece)
     return taken
-
-
-def _set_sparsity(folder: Path, checkpoint: Checkpoint, sparsity: float) -> None:
-    """Turn the model's budget dial.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    gates = checkpoint.gates
-    fixed = "has no gates" if gates is None else f"always skips {gates.target:.0%} of its {gates.stack} modules"
-    raise ConfigError(f"sparsity {sparsity}: the model {folder} has no budget dial, it {fixed}")

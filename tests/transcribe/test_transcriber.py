@@ -192,13 +192,20 @@ def test_a_gated_model_is_asked_for_each_language_under_its_own_gates(tmp_path: 
     assert recogniser.languages(pieces, TASKS[:2]) != pytest.approx(found)
 
 
-def test_without_a_budget_dial_there_is_no_sparsity_to_choose(tmp_path: Path) -> None:
+def test_sparsity_turns_the_dial_of_a_model_that_has_one(tmp_path: Path) -> None:
     config = tiny_config()
-    model, _ = gated_model(config, target=0.5)
-    save_checkpoint(tmp_path, checkpoint_of(model, config), {})
-    with pytest.raises(ConfigError, match="no budget dial, it always skips 50% of its both modules"):
-        Transcriber(tmp_path, sparsity=0.3, device="cpu")
-    assert Transcriber(tmp_path, device="cpu").known.languages == ["eng", "rus"]
+    for name, gates in {"fixed": {}, "dial": {"rule": "budget", "budget": (0.2, 0.8)}}.items():
+        save_checkpoint(tmp_path / name, checkpoint_of(gated_model(config, **gates)[0], config), {})
+    with pytest.raises(ConfigError, match="no dial"):
+        Transcriber(tmp_path / "fixed", sparsity=0.3, device="cpu")
+    with pytest.raises(ConfigError):
+        Transcriber(tmp_path / "dial", sparsity=0.9, device="cpu")
+    assert Transcriber(tmp_path / "fixed", device="cpu").known.languages == ["eng", "rus"]
+    talks = [
+        Transcriber(tmp_path / "dial", sparsity=share, device="cpu").transcribe(ENGLISH[0], src="en")
+        for share in (0.2, 0.8)
+    ]
+    assert talks[0].segments != talks[1].segments
 
 
 def test_command_line(talk: Path, tmp_path: Path) -> None:
