@@ -77,7 +77,8 @@ def usage_figures(model: Model) -> list[FigureSpec]:
     sites = [decoded.sites[index] for index in decoded.gated_sites]
     masks = masks_by_context(decoded)
     usage = {level: {c: masks_US.mean(axis=0) for c, masks_US in contexts.items()} for level, contexts in masks.items()}
-    stem = f"usage_{decoded.stack}_{100 * decoded.sparsity_target:.0f}"
+    name = "_".join([*decoded.variant.split(), decoded.stack])
+    stem = f"usage_{name}_{100 * decoded.sparsity_target:.0f}"
     tasks = {kind.upper(): usage["task"][kind] for kind in KIND_NAMES if kind in usage["task"]}
     specs = [
         FigureSpec(

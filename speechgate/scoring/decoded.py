@@ -1,6 +1,7 @@
 """Reading a decode directory: decode.json (how it was decoded) and hypotheses.jsonl (one line an utterance)."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,15 @@ class Decoded:
 
     @property
     def label(self) -> str:
-        return "dense" if self.is_dense else f"{self.stack} {self.sparsity_target:.0%}"
+        if self.is_dense:
+            return "dense"
+        return f"{self.stack} {self.sparsity_target:.0%}" + (f", {self.variant}" if self.variant else "")
+
+    @property
+    def variant(self) -> str:
+        """Which gates, by the name of their experiment: "dial" of gates_dial_decoder, "" of gates_decoder_0.50."""
+        found = re.fullmatch(rf"gates_(.+)_{self.stack}(_\d\.\d\d)?", Path(self.checkpoint).name)
+        return "" if found is None else found[1].replace("_", " ")
 
 
 def by_task(utterances: Iterable[Utterance]) -> dict[Task, list[Utterance]]:

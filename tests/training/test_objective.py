@@ -171,3 +171,25 @@ def test_penalty_is_not_rounded_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         share = sparsity_penalty(gates(*rows), [ENG], 0.5)[1][ENG]
     assert float(share) == pytest.approx(51 / 101, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("form", "penalty"),
+    [("absolute", 0.25), ("squared", 0.0625), ("both", 0.3125), ("lagrangian", 2 * 0.25 + 3 * 0.0625)],
+)
+def test_forms_of_the_penalty(form, penalty):
+    multipliers_2 = torch.tensor([2.0, 3.0])
+    found, _ = sparsity_penalty(gates("1000"), [ENG], 0.5, form, multipliers_2=multipliers_2)
+    assert float(found) == pytest.approx(penalty)
+
+
+def test_each_task_has_its_own_target():
+    rows, tasks = gates("1110", "1000", "1111"), [ENG, RUS, ENG]
+    found, shares = sparsity_penalty(rows, tasks, [0.125, 0.75, 0.125])
+    assert float(found) == pytest.approx(0.0, abs=1e-6)
+    assert {task: float(share) for task, share in shares.items()} == pytest.approx({ENG: 0.125, RUS: 0.75})
+
+
+def test_the_share_may_be_one_of_cost():
+    _, shares = sparsity_penalty(gates("0111"), [ENG], 0.5, cost_S=torch.tensor([3.0, 1.0, 1.0, 1.0]))
+    assert float(shares[ENG]) == pytest.approx(0.5)

@@ -3,7 +3,9 @@ from dataclasses import replace
 import pytest
 
 from speechgate.config import GatesConfig, TrainConfig
-from speechgate.training.schedule import gate_noise, learning_rate_scale, penalty_scale
+from speechgate.training.schedule import anneal, gate_noise, gate_temperature, learning_rate_scale, penalty_scale
+from tests.gates.gated import gated_model
+from tests.model.tiny import tiny_config
 
 TRAIN = TrainConfig(updates=1000, warmup=100, final_scale=0.1)
 
@@ -44,3 +46,17 @@ def test_noise_goes_in_the_first_half_of_settling(progress, noise):
 
 def test_noise_stays_without_settling():
     assert gate_noise(1.0, GatesConfig(settle=0.0)) == 1.0
+
+
+@pytest.mark.parametrize(("progress", "temperature"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.25)])
+def test_temperature_falls_by_a_constant_factor(progress, temperature):
+    config = GatesConfig(temperature=1.0, final_temperature=0.25)
+    assert gate_temperature(progress, config) == pytest.approx(temperature)
+
+
+def test_gates_are_told_of_the_schedule():
+    _, gates = gated_model(tiny_config(), temperature=1.0, final_temperature=0.25, ramp=0.4, settle=0.4)
+    anneal(gates, 0.2)
+    assert (gates.noise, gates.temperature, gates.ramp) == pytest.approx((1.0, 0.25**0.2, 0.5))
+    anneal(gates, 1.0)
+    assert (gates.noise, gates.temperature, gates.ramp) == pytest.approx((0.0, 0.25, 1.0), abs=1e-9)

@@ -86,3 +86,16 @@ def test_stability_of_two_runs():
         stability(first, replace(first, stack="encoder"))
     with pytest.raises(ValueError, match="no utterance in common"):
         stability(first, decoded({("asr:spa", "a"): "1111"}))
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "label"),
+    [
+        ("exp/prompts/gates_decoder_0.50", "decoder 50%"),
+        ("exp/prompts/gates_dial_decoder", "decoder 50%, dial"),
+        ("exp/prompts/gates_context_free_decoder_0.50", "decoder 50%, context free"),
+        ("elsewhere", "decoder 50%"),
+    ],
+)
+def test_a_label_says_which_gates(checkpoint, label):
+    assert replace(decoded({("asr:fra", "a"): "1110"}), checkpoint=checkpoint).label == label

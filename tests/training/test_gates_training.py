@@ -1,0 +1,60 @@
+"""Updates of gated models as Lightning makes them, for every kind of gates."""
+
+import pytest
+import torch
+
+from speechgate.config import GatesConfig, TrainConfig
+from speechgate.gates.attach import attach
+from speechgate.training.module import TrainingModule
+from tests.gates.test_context import random_batch
+from tests.model.tiny import LANGUAGES, TASKS, random_model, tiny_config
+
+KINDS = {
+    "dial": {"rule": "budget", "budget": (0.0, 0.7), "context": ("task", "audio", "budget")},
+    "local": {"scope": "local", "context_dropout": 0.2},
+    "local dial": {"scope": "local", "rule": "budget", "budget": (0.0, 0.7)},
+    "hard concrete": {"estimator": "hard_concrete", "unit": "macs"},
+    "lagrangian": {"penalty": "lagrangian", "targets": {"asr": 0.7, "st": 0.2}},
+    "whole layers": {"granularity": "layer", "scope": "local", "min_open": 1},
+    "layerdrop": {"policy": "layerdrop", "rule": "budget", "context": ()},
+    "shuffled": {"rule": "budget", "shuffle_context": True},
+}
+
+
+def module_of(**keys) -> TrainingModule:
+    torch.manual_seed(0)
+    model = random_model(tiny_config())
+    config = GatesConfig(**{"stack": "both", "ramp": 0.0, "learning_rate": 0.05, **keys})
+    attach(model, config, LANGUAGES)
+    return TrainingModule(model, TrainConfig(warmup=0), config).train()
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_update_trains_what_is_to_be_trained_and_saves_as_before(kind):
+    module = module_of(**KINDS[kind])
+    optimizer = module.configure_optimizers()["optimizer"]
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    for update in range(2):  # the last layers of predictors begin at 0: the first layers follow them
+        optimizer.zero_grad()
+        module.training_step(random_batch([6_000, 4_000, 5_000], list(TASKS), update), update).backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+        optimizer.step()
+    moved = {name for name, value in module.named_parameters() if not torch.equal(value, before[name])}
+    predictors = [name for name in before if ".gates." in name]
+    assert bool(predictors) == (kind != "layerdrop")
+    assert any("network" in name for name in moved) or kind == "layerdrop"
+    assert any("decoder.decoders" in name for name in moved)
+    assert list(module.model.state_dict()) == list(module_of(**KINDS[kind]).model.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_multipliers_climb_while_the_target_is_missed():
+    module = module_of(penalty="lagrangian", target=0.9)
+    optimizer = module.configure_optimizers()["optimizer"]
+    for update in range(5):
+        optimizer.zero_grad()
+        module.training_step(random_batch([6_000, 4_000], list(TASKS[:2]), update), update).backward()
+        optimizer.step()
+    assert (module.multipliers[:, 0] < 0).all()  # too little is closed: each closed gate is rewarded
+    assert (module.multipliers[:, 1] > 0).all()
