@@ -22,7 +22,7 @@ from speechgate.decoding.search import (
 )
 from speechgate.gates.context import Context
 from speechgate.gates.cost import CostTable
-from speechgate.gates.sites import STACK_KINDS
+from speechgate.gates.sites import kinds_of
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.model.espnet_compat import make_pad_mask
 from speechgate.task import Task
@@ -144,6 +144,6 @@ class Engine:
 
     def _weights(self, mask: tuple[bool, ...]) -> DecoderWeights:
         if mask not in self._by_mask:
-            open_LK = torch.tensor(mask).unflatten(0, (-1, len(STACK_KINDS["decoder"])))
+            open_LK = torch.tensor(mask).unflatten(0, (-1, len(kinds_of(self.cost.sites, "decoder"))))
             self._by_mask[mask] = self._dense.only(open_LK)
         return self._by_mask[mask]
