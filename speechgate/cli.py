@@ -298,6 +298,35 @@ def transcribe(
 
 
 @app.command()
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="experiment, a folder of exp/<corpus>, or any checkpoint folder")],
+    task: Annotated[str, typer.Option(help="asr or st")],
+    src: Annotated[str, typer.Option(help="language spoken")],
+    out: Annotated[Path, typer.Option(help="new folder")],
+    tgt: Annotated[str, typer.Option(help="language written, with st")] = "",
+    sparsity: Annotated[float | None, typer.Option(help="share to skip, for gates with a budget dial")] = None,
+    form: Annotated[str, typer.Option("--format", help="speechgate, espnet or onnx")] = "speechgate",
+    manifest: Annotated[
+        Path | None, typer.Option(help="cuts to fix the gates by, where these depend on more than task and language")
+    ] = None,
+    corpus: Corpus = "prompts",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Write a smaller model for one task: its gates fixed, the modules that they close left out."""
+    from speechgate.export.export import export as export_checkpoint
+    from speechgate.manifests.cuts import read_cuts
+    from speechgate.recipe import Recipe
+    from speechgate.task import Task
+
+    is_folder = (Path(checkpoint) / "config.yaml").is_file()
+    source = Path(checkpoint) if is_folder else Recipe(corpus, data, exp).folder_of(checkpoint)
+    cuts = [] if manifest is None else list(read_cuts(manifest))
+    wanted = Task.parse(f"{task}:{src}-{tgt}" if tgt else f"{task}:{src}")
+    print(export_checkpoint(source, wanted, form, out, cuts, sparsity))
+
+
+@app.command()
 def demo(
     source: Source = "auto",
     from_scratch: Annotated[

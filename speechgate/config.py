@@ -16,24 +16,30 @@ from omegaconf import OmegaConf
 from speechgate.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+ENCODERS = ("e_branchformer", "branchformer", "conformer", "transformer")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """One model: keyword arguments of ESPnet's classes, a section a class.
 
-    ``hybrid`` goes to ``ESPnetS2TModel`` (ctc_weight, lsm_weight...); ``specaug`` may be null.
+    ``hybrid`` goes to ``ESPnetS2TModel`` (ctc_weight, lsm_weight...); ``specaug`` may be null.  ``encoder_class`` is
+    the encoder's name in ESPnet's recipes: e_branchformer, branchformer, conformer or transformer.
     ``min_seconds`` pads shorter recordings with silence (OWSM's 30 s window, or what subsampling needs).
     """
 
     frontend: dict[str, Any] = field(default_factory=dict)
     specaug: dict[str, Any] | None = None
     normalize: dict[str, Any] = field(default_factory=dict)
+    encoder_class: str = "e_branchformer"
     encoder: dict[str, Any] = field(default_factory=dict)
     decoder: dict[str, Any] = field(default_factory=dict)
     hybrid: dict[str, Any] = field(default_factory=dict)
     init: str = "xavier_uniform"
     min_seconds: float = 0.2
+
+    def __post_init__(self) -> None:
+        choices("model.encoder_class", self.encoder_class, ENCODERS)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from speechgate.decoding.search import (
     prepare_decoder,
     search,
 )
+from speechgate.errors import ConfigError
 from speechgate.gates.context import Context
 from speechgate.gates.cost import CostTable
-from speechgate.gates.sites import STACK_KINDS
+from speechgate.gates.sites import kinds_of
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.model.espnet_compat import make_pad_mask
 from speechgate.task import Task
@@ -51,7 +52,8 @@ class Engine:
         self.tokenizer = checkpoint.tokenizer
         self.options = options
         self.gates = getattr(self.model, "gates", None)
-        self.cost = CostTable(self.model)
+        self.specialised = checkpoint.specialised
+        self.cost = checkpoint.full_cost or CostTable(self.model)
         tokenizer = self.tokenizer
         forbidden = tokenizer.specials - {tokenizer.eos}
         self.tokens = SearchTokens(tokenizer.sos, tokenizer.eos, tokenizer.blank, tuple(sorted(forbidden)))
@@ -94,10 +96,17 @@ class Engine:
     def encode(
         self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task], context: Context | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the encoder's output (B, T, D), its lengths (B) on the CPU and the gates of both stacks (B, S)."""
+        """Return the encoder's output (B, T, D), its lengths (B) on the CPU and the gates of both stacks (B, S).
+
+        Raises:
+            ConfigError: a task other than the one that the checkpoint is specialised for.
+        """
+        for task in tasks:
+            if self.specialised is not None and str(task) != self.specialised.task:
+                raise ConfigError(f"this checkpoint is specialised for {self.specialised.task}: it cannot do {task}")
         if self.gates is None:
             out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
-            return out_BTD, frames_B.cpu(), torch.ones(len(tasks), len(self.cost.sites), dtype=torch.bool)
+            return out_BTD, frames_B.cpu(), self._always_open_S().expand(len(tasks), -1)
         self.gates.set_context(tasks if context is None else context)
         out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
         frames_B = frames_B.cpu()
@@ -142,8 +151,15 @@ class Engine:
                 found[row] = nbest
         return found
 
+    def _always_open_S(self) -> Tensor:
+        """The gates of a model without any that decide."""
+        closed = () if self.specialised is None else self.specialised.closed
+        return torch.tensor([str(site) not in closed for site in self.cost.sites])
+
     def _weights(self, mask: tuple[bool, ...]) -> DecoderWeights:
+        if self.specialised is not None:
+            return self._dense  # of the modules that are left
         if mask not in self._by_mask:
-            open_LK = torch.tensor(mask).unflatten(0, (-1, len(STACK_KINDS["decoder"])))
+            open_LK = torch.tensor(mask).unflatten(0, (-1, len(kinds_of(self.cost.sites, "decoder"))))
             self._by_mask[mask] = self._dense.only(open_LK)
         return self._by_mask[mask]

@@ -1,32 +1,47 @@
-"""Multiply-accumulates (MACs) of each module, counted analytically, and what a mask of gates saves.
+"""What a mask of gates saves: the MACs of every site, of what goes with sites, and of what no gate can close.
 
-Counted: matrix products, convolutions and attention products.  Not counted: norms, activations, softmax, the STFT.
-A test holds the table against PyTorch's FLOP counter.
+A test holds the table against PyTorch's FLOP counter.  See ``speechgate.gates.macs`` for what is counted.
 
-Symbols: T encoder frames, L decoder steps, W hypotheses alive in a step (beam), D width.
+Symbols: T encoder frames, L decoder steps, W hypotheses alive in a step (beam); S gate sites, J joints, M monomials.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from speechgate.gates.sites import list_sites
-
-
-def _linear(module: nn.Module) -> int:
-    """MACs a frame or token: one for each weight of the linear layers and (at stride 1) convolutions in ``module``."""
-    kinds = (nn.Linear, nn.Conv1d)
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, kinds))
+from speechgate.errors import ConfigError
+from speechgate.gates.espnet import espnet_stacks
+from speechgate.gates.macs import Macs, monomials, weights
+from speechgate.gates.sites import Adapter, GateSite, Stack, list_sites
 
 
 class CostTable:
-    """The MACs of one model's modules as functions of the lengths of an utterance."""
+    """The MACs of one model's modules as functions of the lengths of an utterance; it keeps no part of the model.
 
-    def __init__(self, model: Any) -> None:
-        self.sites = list_sites(model)
-        self.model = model
-        self.width: int = model.encoder.output_size()
+    A joint is what runs where any of several sites is open, such as the merge of two branches.
+    """
+
+    def __init__(self, model: Any, adapter: Adapter = espnet_stacks) -> None:
+        stacks = adapter(model)
+        self.sites: tuple[GateSite, ...] = list_sites(stacks)
+        place = {site: index for index, site in enumerate(self.sites)}
+        joints, members = [], []
+        for stack in stacks:
+            for index, layer in enumerate(stack.layers):
+                kinds = stack.gated.kinds_in(layer)
+                for joint in stack.gated.joints:
+                    joints.append(joint.macs(layer))
+                    own = [GateSite(stack.name, index, kind.name) for kind in kinds if kind.name in joint.of]
+                    members.append([place[site] for site in own])
+        self._sites_SM, self._joints_JM = site_coefficients(stacks), _matrix(joints)
+        self._members_JS = torch.zeros(len(joints), len(self.sites), dtype=torch.bool)
+        for row, columns in enumerate(members):
+            self._members_JS[row, columns] = True
+        self._fixed = _Fixed.of(model) if adapter is espnet_stacks else None
+        self._predictor_macs = float(weights(model.gates)) if hasattr(model, "gates") else 0.0
 
     def site_macs(self, frames: int, steps: int, beam: int) -> Tensor:
         """(S,) float64: MACs of every gate site for an utterance of ``frames`` T, ``steps`` L and ``beam`` W.
@@ -35,73 +50,78 @@ class CostTable:
         encoder's output once an utterance.  A beam of 1 and ``steps`` L is also the cost of teacher forcing, with
         attention counted over the tokens before.
         """
-        return torch.tensor(
-            [self._site(site.stack, site.layer, site.kind, frames, steps, beam) for site in self.sites]
-        ).double()
+        return self._sites_SM @ torch.tensor(monomials(frames, steps, beam), dtype=torch.float64)
 
-    def _site(self, stack: str, layer: int, kind: str, frames: int, steps: int, beam: int) -> float:
-        width = self.width
-        if stack == "encoder":
-            module = self.model.encoder.encoders[layer]
-            if kind == "attn":
-                attn = module.attn
-                products = 2 * frames * frames * width
-                per_frame = sum(
-                    _linear(part) for part in (attn.linear_q, attn.linear_k, attn.linear_v, attn.linear_out)
-                )
-                if hasattr(attn, "linear_pos"):  # relative positions: 2T - 1 of them are projected and scored
-                    positions = 2 * frames - 1
-                    products += frames * positions * width + positions * _linear(attn.linear_pos)
-                return products + frames * per_frame
-            part = {"ffn1": module.feed_forward_macaron, "cgmlp": module.cgmlp, "ffn2": module.feed_forward}[kind]
-            return frames * _linear(part)
-        module = self.model.decoder.decoders[layer]
-        tokens = steps * beam
-        if kind == "ffn":
-            return tokens * _linear(module.feed_forward)
-        if kind == "self_attn":
-            return tokens * _linear(module.self_attn) + beam * width * steps * (steps + 1)
-        attn = module.src_attn
-        once = frames * (_linear(attn.linear_k) + _linear(attn.linear_v))
-        return once + tokens * (_linear(attn.linear_q) + _linear(attn.linear_out) + 2 * frames * width)
-
-    def merge_macs(self, frames: int) -> Tensor:
-        """(encoder layers,): the merge of the two branches, skipped where both are closed."""
-        layers = self.model.encoder.encoders
-        return torch.tensor(
-            [frames * (_linear(m.depthwise_conv_fusion) + _linear(m.merge_proj)) for m in layers]
-        ).double()
+    def joint_macs(self, frames: int, steps: int, beam: int) -> Tensor:
+        """(J,) float64: MACs of the joints, such as the merge of each encoder layer's branches."""
+        return self._joints_JM @ torch.tensor(monomials(frames, steps, beam), dtype=torch.float64)
 
     def fixed_macs(self, feature_frames: int, frames: int, steps: int, beam: int) -> float:
-        """What no gate can close: subsampling, CTC's and the decoder's output layers, and the predictors."""
-        total = float(frames * _linear(self.model.ctc) + steps * beam * _linear(self.model.decoder.output_layer))
-        time, bins = feature_frames, self.model.frontend.output_size()
-        for part in self.model.encoder.embed.modules():
-            if isinstance(part, nn.Conv2d):
-                time, bins = (
-                    (time - part.kernel_size[0]) // part.stride[0] + 1,
-                    (bins - part.kernel_size[1]) // part.stride[1] + 1,
-                )
-                total += time * bins * part.weight.numel()
-            elif isinstance(part, nn.Linear):
-                total += frames * part.weight.numel()
-        return total + self.predictor_macs()
+        """What no gate can close: subsampling, CTC's and the decoder's output layers, and the predictors.
+
+        Raises:
+            ConfigError: the model is not ESPnet's, so what lies outside its stacks is not known.
+        """
+        if self._fixed is None:
+            raise ConfigError("what lies outside the stacks costs is known of ESPnet's models alone; use site_macs")
+        return self._fixed.macs(feature_frames, frames, steps * beam) + self._predictor_macs
 
     def predictor_macs(self) -> float:
         """The gates' own cost, once an utterance; 0 without gates."""
-        return float(_linear(self.model.gates)) if hasattr(self.model, "gates") else 0.0
+        return self._predictor_macs
 
     def utterance_macs(
         self, open_S: Tensor, feature_frames: int, frames: int, steps: int, beam: int
     ) -> tuple[float, float]:
         """MACs of one utterance with the gates ``open_S`` (booleans), and with every gate open and no predictor."""
-        sites_S = self.site_macs(frames, steps, beam)
-        merges = self.merge_macs(frames)
+        sites_S, joints_J = self.site_macs(frames, steps, beam), self.joint_macs(frames, steps, beam)
         fixed = self.fixed_macs(feature_frames, frames, steps, beam)
-        index = {str(site): i for i, site in enumerate(self.sites)}
-        merged = torch.stack(
-            [open_S[index[f"encoder.{i}.attn"]] | open_S[index[f"encoder.{i}.cgmlp"]] for i in range(len(merges))]
-        )
-        used = fixed + float((sites_S * open_S).sum() + (merges * merged).sum())
-        dense = fixed - self.predictor_macs() + float(sites_S.sum() + merges.sum())
+        runs_J = (self._members_JS & open_S).any(1)
+        used = fixed + float((sites_S * open_S).sum() + (joints_J * runs_J).sum())
+        dense = fixed - self._predictor_macs + float(sites_S.sum() + joints_J.sum())
         return used, dense
+
+
+def site_coefficients(stacks: Iterable[Stack]) -> Tensor:
+    """(S, M) float64: what ``speechgate.gates.macs.monomials`` is multiplied by, for every site."""
+    layers = ((stack.gated, layer) for stack in stacks for layer in stack.layers)
+    return _matrix([kind.macs(layer) for gated, layer in layers for kind in gated.kinds_in(layer)])
+
+
+def _matrix(costs: Sequence[Macs]) -> Tensor:
+    return torch.tensor([astuple(cost) for cost in costs], dtype=torch.float64).reshape(-1, len(fields(Macs)))
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """ESPnet's parts outside the stacks: the convolutions of subsampling, and weights a frame and a token."""
+
+    bins: int
+    convolutions: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]  # weights, kernel, stride; time comes first
+    frame: int
+    token: int
+
+    @classmethod
+    def of(cls, model: Any) -> "_Fixed":
+        embed = [] if model.encoder.embed is None else list(model.encoder.embed.modules())
+        linear = [part for part in embed if isinstance(part, nn.Linear)]
+        ctc = [] if model.ctc is None else [model.ctc]
+        output = [] if model.decoder is None else [model.decoder.output_layer]
+        return cls(
+            bins=1 if model.frontend is None else model.frontend.output_size(),
+            convolutions=tuple(
+                (part.weight.numel(), tuple(part.kernel_size), tuple(part.stride))
+                for part in embed
+                if isinstance(part, nn.Conv1d | nn.Conv2d)
+            ),
+            frame=weights(*linear, *ctc),
+            token=weights(*output),
+        )
+
+    def macs(self, feature_frames: int, frames: int, tokens: int) -> float:
+        total = float(frames * self.frame + tokens * self.token)
+        sizes = [feature_frames, self.bins]
+        for numel, kernel, stride in self.convolutions:
+            sizes = [(size - k) // s + 1 for size, k, s in zip(sizes, kernel, stride, strict=False)]
+            total += numel * (sizes[0] * sizes[1] if len(kernel) == 2 else sizes[0])
+        return total

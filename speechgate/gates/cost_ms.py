@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechgate.gates.sites import STACK_KINDS
 from speechgate.gates.targets import BEAM, STEPS
 
 SAMPLES = 64_000  # 4 s of audio at 16 kHz
@@ -30,7 +29,7 @@ def measure_ms(model: Any, repeats: int = REPEATS) -> Tensor:
     device = next(model.parameters()).device
     model.eval()
     sites = gates.sites
-    kinds = [(stack, kind) for stack, kinds in STACK_KINDS.items() for kind in kinds]
+    kinds = list(dict.fromkeys((site.stack, site.kind) for site in sites))
     masks: dict[Any, Tensor] = {None: torch.ones(1, len(sites), dtype=torch.bool)}
     for stack, kind in kinds:
         masks[stack, kind] = torch.tensor([[(site.stack, site.kind) != (stack, kind) for site in sites]])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
@@ -17,10 +18,9 @@ from speechgate.gates.context import Context
 from speechgate.gates.decision import Sampling, decide_gates
 from speechgate.gates.policies import fixed_scores, layer_order
 from speechgate.gates.predictor import GlobalPredictor, LocalPredictor
-from speechgate.gates.sites import STACK_KINDS, GateSite, layers_of, list_sites, stacks_of
+from speechgate.gates.sites import GateSite, Stack, kinds_of, list_sites, stacks_of
 from speechgate.gates.state import GateState
 from speechgate.gates.targets import check_targets, site_costs, target_of
-from speechgate.model.espnet_compat import make_pad_mask
 from speechgate.task import Task
 
 PROMPT_TOKENS = 4  # <sos>, language, task, no timestamps: what a decoder layer decides from in the local scope
@@ -34,15 +34,16 @@ class Gates(nn.Module):
         noise, temperature, ramp: of the training schedule; see ``speechgate.training.schedule.anneal``.
         gates_BS: what the last forward pass used for each gated stack; carries gradients while training.
         counted_BS: what the sparsity penalty counts as open; ``gates_BS`` but for the hard-concrete estimator.
+        handles: of the hooks that call ``decide`` where a stack's input is known; ``attach`` puts them there.
     """
 
-    def __init__(self, config: GatesConfig, model: Any, languages: Sequence[str]) -> None:
+    def __init__(self, config: GatesConfig, stacks: Sequence[Stack], languages: Sequence[str]) -> None:
         super().__init__()
         check_targets(config.targets)
         self.config = config
         self.languages = tuple(languages)
-        self.sites: tuple[GateSite, ...] = list_sites(model)
-        self.layers = {stack: len(layers_of(model, stack)) for stack in STACK_KINDS}
+        self.sites: tuple[GateSite, ...] = list_sites(stacks)
+        self.layers = {stack.name: len(stack.layers) for stack in stacks}
         self.state = GateState()
         self.noise, self.temperature, self.ramp = 1.0, config.temperature, 1.0
         self.context = Context()
@@ -54,22 +55,19 @@ class Gates(nn.Module):
         self._decided: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.cost_S: Tensor
         # saved with the model where it says something that the model does not
-        self.register_buffer("cost_S", site_costs(model, config.unit), persistent=config.unit != "modules")
+        self.register_buffer("cost_S", site_costs(stacks, config.unit), persistent=config.unit != "modules")
         self.fixed_S: Tensor
         self.register_buffer("fixed_S", fixed_scores(config, self.sites), persistent=False)
-        width = model.encoder.output_size()
         self.predictors = nn.ModuleDict()
-        for stack in self.stacks if config.policy == "learned" else ():
-            each = len(STACK_KINDS[stack]) // self._shared(stack)
-            self.predictors[stack] = (
-                GlobalPredictor(config, width, self.layers[stack] * each, languages)
-                if config.scope == "global"
-                else LocalPredictor(config, width, self.layers[stack], each, languages)
-            )
-        self._hooks = [
-            model.encoder.embed.register_forward_hook(self._after_embed),
-            model.decoder.register_forward_pre_hook(self._before_decoder),
-        ]
+        for stack in stacks if config.policy == "learned" else ():
+            if stack.name in self.stacks:
+                each = len(stack.kinds) // self._shared(stack.name)
+                self.predictors[stack.name] = (
+                    GlobalPredictor(config, stack.width, len(stack.layers) * each, languages)
+                    if config.scope == "global"
+                    else LocalPredictor(config, stack.width, len(stack.layers), each, languages)
+                )
+        self.handles: list[RemovableHandle] = []
 
     @property
     def stacks(self) -> tuple[str, ...]:
@@ -139,7 +137,7 @@ class Gates(nn.Module):
         if self.config.policy != "learned":
             scores_BS = self.fixed_S[self.sites_of(stack)].expand(len(x_BTD), -1)
             if self.training and self.config.policy == "layerdrop":
-                scores_BS = layer_order(scores_BS, len(STACK_KINDS[stack]))
+                scores_BS = layer_order(scores_BS, len(kinds_of(self.sites, stack)))
             scores_BS = scores_BS[:, :: self._shared(stack)]
             return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, self._dither(closed_B)))
         predictor: Any = self.predictors[stack]
@@ -161,10 +159,6 @@ class Gates(nn.Module):
         for stack, gates_BS in self.gates_BS.items():
             mask_BS[:, self.sites_of(stack)] = gates_BS.detach().bool().cpu()
         return mask_BS
-
-    def remove_hooks(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
 
     def _share_to_close(self, stack: str, device: torch.device) -> Tensor | None:
         """(B,) shares of the stack's cost, where the budget rule needs them."""
@@ -188,7 +182,7 @@ class Gates(nn.Module):
 
     def _shared(self, stack: str) -> int:
         """How many modules share a decision: one, or all kinds of a layer."""
-        return len(STACK_KINDS[stack]) if self.config.granularity == "layer" else 1
+        return len(kinds_of(self.sites, stack)) if self.config.granularity == "layer" else 1
 
     def _gates(
         self, stack: str, scores_BS: Tensor, closed_B: Tensor | None, dither_B: Tensor | None, layer: int | None = None
@@ -207,7 +201,7 @@ class Gates(nn.Module):
 
     def _put_in_force(self, stack: str, gates_BS: Tensor, counted_BS: Tensor) -> Tensor:
         self.gates_BS[stack], self.counted_BS[stack] = gates_BS, counted_BS
-        layered_BLK = gates_BS.unflatten(1, (-1, len(STACK_KINDS[stack])))
+        layered_BLK = gates_BS.unflatten(1, (-1, len(kinds_of(self.sites, stack))))
         self.state.set(stack, layered_BLK, skip=not self.training)
         return gates_BS
 
@@ -238,13 +232,3 @@ class Gates(nn.Module):
             gates, counted = zip(*self._decided[stack], strict=True)
             self.gates_BS[stack], self.counted_BS[stack] = torch.cat(gates, 1), torch.cat(counted, 1)
         return decided[0]
-
-    def _after_embed(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        embedded, mask = output
-        x_BTD = embedded[0] if isinstance(embedded, tuple) else embedded
-        self.decide("encoder", x_BTD, mask[:, 0])
-
-    def _before_decoder(self, module: nn.Module, inputs: Any) -> None:
-        encoder_out_BTD, lengths_B = inputs[:2]
-        mask_BT = ~make_pad_mask(lengths_B, maxlen=encoder_out_BTD.size(1)).to(encoder_out_BTD.device)
-        self.decide("decoder", encoder_out_BTD, mask_BT)

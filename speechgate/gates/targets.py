@@ -1,14 +1,15 @@
 """How much is to be skipped of which stack, for which task and language, and in which unit."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
-from speechgate.gates.cost import CostTable
+from speechgate.gates.cost import site_coefficients
+from speechgate.gates.macs import monomials
+from speechgate.gates.sites import Stack, list_sites
 from speechgate.task import KINDS, Task, to_iso3
 
 # The utterance that MACs are counted for: 4 s of audio, 40 tokens, and the beam of conf/decode/beam.yaml.
@@ -50,12 +51,12 @@ def target_of(config: GatesConfig, stack: str, task: Task | None) -> float:
     return config.targets.get(stack, config.target)
 
 
-def site_costs(model: Any, unit: str) -> Tensor:
-    """(S,) relative cost of every site of ``model``: 1 for modules, MACs at a reference length.
+def site_costs(stacks: Sequence[Stack], unit: str) -> Tensor:
+    """(S,) relative cost of every site of a model: 1 for modules, MACs at a reference length.
 
     Milliseconds are not known beforehand: they begin at 1, until ``cost_ms.measure_ms`` fills them in.
     """
     if unit != "macs":
-        return torch.ones(len(CostTable(model).sites))
-    macs_S = CostTable(model).site_macs(FRAMES, STEPS, BEAM)
+        return torch.ones(len(list_sites(stacks)))
+    macs_S = site_coefficients(stacks) @ torch.tensor(monomials(FRAMES, STEPS, BEAM), dtype=torch.float64)
     return (macs_S / macs_S.mean()).float()

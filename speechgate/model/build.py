@@ -13,11 +13,18 @@ from speechgate.config import ModelConfig, check_keys
 from speechgate.errors import ConfigError
 from speechgate.model import espnet_compat as espnet
 
+ENCODER_CLASSES = {
+    "e_branchformer": espnet.EBranchformerEncoder,
+    "branchformer": espnet.BranchformerEncoder,
+    "conformer": espnet.ConformerEncoder,
+    "transformer": espnet.TransformerEncoder,
+}
+
 
 def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnetS2TModel:
-    """Return an ``ESPnetS2TModel`` (E-Branchformer, Transformer decoder, CTC) with freshly initialised weights.
+    """Return an ``ESPnetS2TModel`` (encoder, Transformer decoder, CTC) with freshly initialised weights.
 
-    The architecture is OWSM v3.1's (Peng et al., Interspeech 2024), its sizes are the configuration's.
+    With the E-Branchformer encoder the architecture is OWSM v3.1's (Peng et al., Interspeech 2024).
 
     Raises:
         ConfigError: a key that the ESPnet class does not take, or a value that it refuses.
@@ -26,7 +33,8 @@ def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnet
     frontend = _make(espnet.DefaultFrontend, "frontend", config.frontend)
     specaug = None if config.specaug is None else _make(espnet.SpecAug, "specaug", config.specaug)
     normalize = _make(espnet.UtteranceMVN, "normalize", config.normalize)
-    encoder = _make(espnet.EBranchformerEncoder, "encoder", config.encoder, input_size=frontend.output_size())
+    encoder_class = ENCODER_CLASSES[config.encoder_class]
+    encoder = _make(encoder_class, "encoder", config.encoder, input_size=frontend.output_size())
     width = encoder.output_size()
     decoder = _make(
         espnet.TransformerDecoder, "decoder", config.decoder, vocab_size=vocab_size, encoder_output_size=width

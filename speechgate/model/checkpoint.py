@@ -1,6 +1,7 @@
 """Checkpoints: a folder with model.safetensors, config.yaml, tokens.txt, tokens.model and run.json.
 
-Nothing in it is unpickled.  Gates are saved with the model, under ``gates.``.
+Nothing in it is unpickled.  Gates are saved with the model, under ``gates.``.  A specialised checkpoint has none: it is
+made for one task, and lacks the modules that the gates close there.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,22 +18,49 @@ from torch import Tensor
 from speechgate.config import GatesConfig, ModelConfig, from_mapping, load_yaml, to_mapping
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import atomic_path, write_json, write_text
-from speechgate.gates.attach import attach
+from speechgate.gates.attach import attach, detach
+from speechgate.gates.cost import CostTable
+from speechgate.gates.fixed import drop_closed
 from speechgate.model.build import build_model
 from speechgate.text.tokenizer import Tokenizer
 
 FORMAT = 1
 
 
+@dataclass(frozen=True)
+class Specialised:
+    """What a checkpoint without its closed modules is for.
+
+    Attributes:
+        task: the one that it was made for, such as "st:deu-eng".
+        closed: the sites that are gone, such as "decoder.3.ffn".
+        utterances: how many the gates were decided by; 0 where they depend on the task alone.
+        agreement: the share of those utterances' decisions that are the ones kept; 1 where there were none.
+        sparsity: the share that the gates were to skip, where the dial stood if they have one.
+    """
+
+    task: str
+    closed: tuple[str, ...]
+    utterances: int = 0
+    agreement: float = 1.0
+    sparsity: float = 0.0
+
+
 @dataclass
 class Checkpoint:
-    """A model with what is needed to use it.  ``languages`` are those that the gates know, empty without gates."""
+    """A model with what is needed to use it.
+
+    ``languages`` are those that the gates know, empty without gates.  Where it is ``specialised``, ``gates`` are those
+    that decided what it lacks, and ``full_cost`` is the cost of the model before that was dropped.
+    """
 
     model: Any
     tokenizer: Tokenizer
     config: ModelConfig
     gates: GatesConfig | None = None
     languages: tuple[str, ...] = ()
+    specialised: Specialised | None = None
+    full_cost: CostTable | None = None
 
     @property
     def stack(self) -> str:
@@ -42,6 +70,8 @@ class Checkpoint:
     @property
     def sparsity_target(self) -> float:
         """The share of the stack that is to be skipped: where the dial stands, if there is one."""
+        if self.specialised is not None:
+            return self.specialised.sparsity
         return 0.0 if self.gates is None else float(self.model.gates.budget)
 
     def turn(self, budget: float) -> None:
@@ -52,11 +82,26 @@ class Checkpoint:
         """
         if self.gates is None:
             raise ConfigError("a dense model has no budget dial: choose a checkpoint of gates")
+        if self.specialised is not None:
+            raise ConfigError("a specialised model has no budget dial: choose the checkpoint that it was made of")
         self.model.gates.budget = budget
 
     def add_gates(self, gates: GatesConfig, languages: Iterable[str]) -> None:
+        if self.specialised is not None:
+            raise CheckpointError(
+                f"this checkpoint is specialised for {self.specialised.task} and lacks modules: "
+                "gate the one that it was made of"
+            )
         self.gates, self.languages = gates, tuple(languages)
         attach(self.model, gates, self.languages)
+
+    def specialise(self, specialised: Specialised) -> None:
+        """Take the gates off, and drop what is closed."""
+        if hasattr(self.model, "gates"):
+            detach(self.model)
+        self.full_cost = CostTable(self.model)
+        drop_closed(self.model, specialised.closed)
+        self.specialised = specialised
 
 
 def save_checkpoint(
@@ -67,6 +112,8 @@ def save_checkpoint(
     values: dict[str, Any] = {"format": FORMAT, "model": to_mapping(checkpoint.config)}
     if checkpoint.gates is not None:
         values |= {"gates": to_mapping(checkpoint.gates), "languages": list(checkpoint.languages)}
+    if checkpoint.specialised is not None:
+        values["specialised"] = to_mapping(checkpoint.specialised)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(values)))
     checkpoint.tokenizer.save(folder)
     write_json(folder / "run.json", dict(run))
@@ -98,6 +145,8 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     if "gates" in values:
         gates = from_mapping(GatesConfig, values["gates"], f"{folder}/config.yaml: gates")
         checkpoint.add_gates(gates, values["languages"])
+    if "specialised" in values:
+        checkpoint.specialise(from_mapping(Specialised, values["specialised"], f"{folder}/config.yaml: specialised"))
     load_weights(checkpoint.model, folder / "model.safetensors")
     checkpoint.model.to(device).eval()
     return checkpoint

@@ -11,25 +11,38 @@ with redirect_stderr(io.StringIO()):  # on its import ESPnet prints there that i
 
 from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
+from espnet2.asr.encoder.branchformer_encoder import BranchformerEncoder, BranchformerEncoderLayer
+from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder, EBranchformerEncoderLayer
+from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
 from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.layers.utterance_mvn import UtteranceMVN
 from espnet2.legacy.nets.pytorch_backend.conformer.convolution import mask_padded_frames
+from espnet2.legacy.nets.pytorch_backend.conformer.encoder_layer import EncoderLayer as ConformerEncoderLayer
 from espnet2.legacy.nets.pytorch_backend.nets_utils import make_pad_mask
+from espnet2.legacy.nets.pytorch_backend.transformer.attention import LegacyRelPositionMultiHeadedAttention
 from espnet2.legacy.nets.pytorch_backend.transformer.decoder_layer import DecoderLayer
+from espnet2.legacy.nets.pytorch_backend.transformer.encoder_layer import EncoderLayer as TransformerEncoderLayer
 from espnet2.s2t.espnet_model import ESPnetS2TModel
 from espnet2.torch_utils.initialize import initialize
 
 __all__ = [
     "CTC",
+    "BranchformerEncoder",
+    "BranchformerEncoderLayer",
+    "ConformerEncoder",
+    "ConformerEncoderLayer",
     "DecoderLayer",
     "DefaultFrontend",
     "EBranchformerEncoder",
     "EBranchformerEncoderLayer",
     "ESPnetS2TModel",
+    "LegacyRelPositionMultiHeadedAttention",
     "SpecAug",
     "TransformerDecoder",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "UtteranceMVN",
     "initialize",
     "make_pad_mask",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from speechgate.gates.sites import STACK_KINDS, GateSite, stacks_of
+from speechgate.gates.sites import GateSite, kinds_of, stacks_of
 from speechgate.report.models import Model
 from speechgate.scoring.decoded import by_task
 from speechgate.task import Task
@@ -73,5 +73,5 @@ def gate_rows(model: Model, gates: str) -> dict[str, list[GateRow]]:
 def _rows_of(stack: str, sites: Sequence[GateSite], gates: str) -> Iterator[GateRow]:
     decisions = {(site.stack, site.kind, site.layer): gate == "1" for site, gate in zip(sites, gates, strict=True)}
     layers = sorted({site.layer for site in sites if site.stack == stack})
-    for kind in STACK_KINDS[stack]:
-        yield GateRow(KIND_LABELS[kind], tuple(decisions[stack, kind, layer] for layer in layers))
+    for kind in kinds_of(sites, stack):
+        yield GateRow(KIND_LABELS.get(kind, kind), tuple(decisions[stack, kind, layer] for layer in layers))

@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from speechgate.gates.sites import STACK_KINDS, GateSite
+from speechgate.gates.sites import GateSite, kinds_of
 from speechgate.usage.statistics import Distances
 from speechgate.usage.theme import WIDTH_INCHES, Theme
 
@@ -21,6 +21,7 @@ KIND_LABELS = {
     "ffn1": "FFN 1",
     "attn": "attention",
     "cgmlp": "cgMLP",
+    "conv": "convolution",
     "ffn2": "FFN 2",
     "self_attn": "self-attention",
     "src_attn": "source attention",
@@ -85,11 +86,11 @@ def from_mean(usage: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def layer_grid(values_S: np.ndarray, sites: Sequence[GateSite], stack: str) -> np.ndarray:
     """Lay the values of one stack's sites out as (K, L)."""
-    layers = 1 + max(site.layer for site in sites if site.stack == stack)
-    grid_KL = np.full((len(STACK_KINDS[stack]), layers), np.nan)
+    layers, kinds = 1 + max(site.layer for site in sites if site.stack == stack), kinds_of(sites, stack)
+    grid_KL = np.full((len(kinds), layers), np.nan)
     for site, value in zip(sites, values_S, strict=True):
         if site.stack == stack:
-            grid_KL[STACK_KINDS[stack].index(site.kind), site.layer] = value
+            grid_KL[kinds.index(site.kind), site.layer] = value
     return grid_KL
 
 
@@ -97,7 +98,7 @@ def _draw(
     panels: Mapping[str, np.ndarray], sites: Sequence[GateSite], theme: Theme, scale: Scale, label: str
 ) -> Figure:
     stacks = list(dict.fromkeys(site.stack for site in sites))
-    kinds = [len(STACK_KINDS[stack]) for stack in stacks]
+    kinds = [len(kinds_of(sites, stack)) for stack in stacks]
     columns = min(_COLUMNS, len(panels))
     bands = math.ceil(len(panels) / columns)
     height = bands * (0.32 * sum(kinds) + 0.5 * len(stacks)) + 0.6
@@ -110,7 +111,7 @@ def _draw(
             band, column = divmod(index, columns)
             for row, stack in enumerate(stacks):
                 ax = axes[band * len(stacks) + row, column]
-                _draw_panel(ax, layer_grid(values_S, sites, stack), stack, scale)
+                _draw_panel(ax, layer_grid(values_S, sites, stack), stack, kinds_of(sites, stack), scale)
                 ax.set_title(context if len(stacks) == 1 else f"{context}, {stack}")
                 if column:
                     ax.set_yticklabels([])
@@ -120,13 +121,13 @@ def _draw(
     return figure
 
 
-def _draw_panel(ax: Axes, grid_KL: np.ndarray, stack: str, scale: Scale) -> None:
-    kinds, layers = grid_KL.shape
+def _draw_panel(ax: Axes, grid_KL: np.ndarray, stack: str, kinds: Sequence[str], scale: Scale) -> None:
+    layers = grid_KL.shape[1]
     ax.set_axis_on()
     _draw_cells(ax, 100 * grid_KL, scale, numbered=layers <= _NUMBERED_LAYERS)
     step = math.ceil(layers / 10)
     ax.set_xticks(np.arange(0, layers, step) + 0.5, [str(layer) for layer in range(0, layers, step)])
-    ax.set_yticks(np.arange(kinds) + 0.5, [KIND_LABELS[kind] for kind in STACK_KINDS[stack]])
+    ax.set_yticks(np.arange(len(kinds)) + 0.5, [KIND_LABELS.get(kind, kind) for kind in kinds])
     ax.set_xlabel(f"{stack} layer")
 
 

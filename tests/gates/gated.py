@@ -3,38 +3,102 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechgate.config import GatesConfig, ModelConfig
 from speechgate.gates.attach import attach
+from speechgate.gates.layer import Gated
 from speechgate.gates.module import Gates
 from tests.model.tiny import LANGUAGES, random_model, randomise, tiny_config
 
-configs = st.builds(
-    lambda heads, size, encoder, decoder, relative: tiny_config(heads * size, heads, encoder, decoder, relative),
-    st.sampled_from([1, 2]),
-    st.sampled_from([6, 8]),
-    st.integers(1, 3),
-    st.integers(1, 2),
-    st.booleans(),
-)
+RELATIVE = {"attention_layer_type": "rel_selfattn", "pos_enc_layer_type": "rel_pos"}
+LEGACY = {**RELATIVE, "rel_pos_type": "legacy"}
+ABSOLUTE = {"attention_layer_type": "selfattn", "pos_enc_layer_type": "abs_pos"}
+BRANCHES = {"cgmlp_linear_units": 20, "cgmlp_conv_kernel": 5}
+FFNS = {"linear_units": 24}
+# The encoders that ESPnet can be asked for, each as its class and what it is given beside its size.
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "e_branchformer": ("e_branchformer", {**RELATIVE, **BRANCHES, **FFNS, "use_ffn": True, "macaron_ffn": True}),
+    "e_branchformer absolute": (
+        "e_branchformer",
+        {**ABSOLUTE, **BRANCHES, **FFNS, "use_ffn": True, "macaron_ffn": True, "merge_conv_kernel": 5},
+    ),
+    "e_branchformer with one FFN, legacy positions": (
+        "e_branchformer",
+        {**LEGACY, **BRANCHES, **FFNS, "use_ffn": True},
+    ),
+    "e_branchformer without FFN": ("e_branchformer", {**ABSOLUTE, **BRANCHES}),
+    "branchformer": ("branchformer", {**RELATIVE, **BRANCHES, "merge_method": "concat"}),
+    "branchformer learned average": ("branchformer", {**ABSOLUTE, **BRANCHES, "merge_method": "learned_ave"}),
+    "branchformer fixed average, legacy positions": (
+        "branchformer",
+        {**LEGACY, **BRANCHES, "merge_method": "fixed_ave"},
+    ),
+    "branchformer of attention": ("branchformer", {**RELATIVE, **BRANCHES, "use_cgmlp": False}),
+    "branchformer of cgMLP": (
+        "branchformer",
+        {**RELATIVE, **BRANCHES, "merge_method": "fixed_ave", "cgmlp_weight": 1.0},
+    ),
+    "conformer": (
+        "conformer",
+        {
+            "selfattention_layer_type": "rel_selfattn",
+            "pos_enc_layer_type": "rel_pos",
+            "rel_pos_type": "latest",
+            **FFNS,
+            "macaron_style": True,
+            "cnn_module_kernel": 5,
+        },
+    ),
+    "conformer without macaron": (
+        "conformer",
+        {**FFNS, "selfattention_layer_type": "selfattn", "pos_enc_layer_type": "abs_pos"},
+    ),
+    "conformer without convolution, legacy positions": (
+        "conformer",
+        {**FFNS, "macaron_style": True, "use_cnn_module": False},
+    ),
+    "transformer": ("transformer", FFNS),
+}
+
+
+def config_of(
+    encoder: str, width: int = 16, heads: int = 2, encoder_layers: int = 2, decoder_layers: int = 2
+) -> ModelConfig:
+    """A tiny model with one of ``ENCODERS``."""
+    config = tiny_config(width, heads, encoder_layers, decoder_layers)
+    encoder_class, keys = ENCODERS[encoder]
+    size = {"output_size": width, "attention_heads": heads, "num_blocks": encoder_layers}
+    return replace(
+        config,
+        encoder_class=encoder_class,
+        encoder={**size, **keys, "dropout_rate": 0.0, "positional_dropout_rate": 0.0},
+    )
+
+
+def _configs(encoders: list[str]) -> st.SearchStrategy[ModelConfig]:
+    return st.builds(
+        lambda encoder, heads, size, layers, decoder_layers: config_of(
+            encoder, heads * size, heads, layers, decoder_layers
+        ),
+        st.sampled_from(encoders),
+        st.sampled_from([1, 2]),
+        st.sampled_from([6, 8]),
+        st.integers(1, 3),
+        st.integers(1, 2),
+    )
+
+
+configs = _configs(sorted(ENCODERS))
+# ESPnet's older relative positions shift by the length of the batch, so that padding matters to the dense model too.
+padded_configs = _configs(sorted(name for name in ENCODERS if "legacy" not in name))
 seeds = st.integers(0, 2**16)
 batches = st.lists(st.integers(1_500, 9_000), min_size=1, max_size=4)  # samples of each utterance
-
-# What runs a module: the submodule of its layer that stands for it.
-SUBMODULES = {
-    "ffn1": "feed_forward_macaron",
-    "attn": "attn",
-    "cgmlp": "cgmlp",
-    "ffn2": "feed_forward",
-    "self_attn": "self_attn",
-    "src_attn": "src_attn",
-    "ffn": "feed_forward",
-}
 
 
 def gated_model(config: ModelConfig, seed: int = 0, **gates: Any) -> tuple[Any, Gates]:
@@ -64,20 +128,31 @@ def decode(model: Any, encoder_out_BTD: Tensor, frames_B: Tensor, seed: int = 0,
     return model.decoder(encoder_out_BTD, frames_B, tokens_BL, torch.full((len(frames_B),), length))[0]
 
 
+def gated_layers(model: Any) -> list[Gated]:
+    return [module for module in model.modules() if isinstance(module, Gated)]
+
+
+def train(model: Any) -> Any:
+    """Training mode, but for batch norms: those of a Conformer's convolution would make the two modes differ."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
+    return model
+
+
 @contextmanager
 def count_calls(model: Any) -> Iterator[Counter[str]]:
-    """Count the calls of every module that has a site, by the site's name, and of the merges ("encoder.0.merge")."""
+    """Count the calls of every module that has a site, by the site's name, and of the joints ("encoder.0.merge")."""
     calls: Counter[str] = Counter()
     handles = []
 
     def count(module: Any, name: str) -> None:
         handles.append(module.register_forward_hook(lambda *_: calls.update([name])))
 
-    for site in model.gates.sites:
-        layers = model.encoder.encoders if site.stack == "encoder" else model.decoder.decoders
-        count(getattr(layers[site.layer], SUBMODULES[site.kind]), str(site))
-    for index, layer in enumerate(model.encoder.encoders):
-        count(layer.merge_proj, f"encoder.{index}.merge")
+    for layer in gated_layers(model):
+        for module in (*layer.kinds_in(layer), *layer.joints):
+            count(getattr(layer, module.parts[0]), f"{layer.gate_stack}.{layer.gate_layer}.{module.name}")
     try:
         yield calls
     finally:

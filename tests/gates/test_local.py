@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from speechgate.data.batch import pad_speech
 from speechgate.decoding.engine import Engine
 from speechgate.decoding.search import SearchOptions
-from tests.gates.gated import batches, configs, encode, gated_model, seeds
+from tests.gates.gated import batches, encode, gated_model, padded_configs, seeds, train
 from tests.model.tiny import TASKS, checkpoint_of, recordings, searchable, speech, tiny_config, tokenizer
 
 LOCAL = {"scope": "local", "context": ("task", "audio")}
@@ -31,7 +31,7 @@ def scores_of(model) -> list[torch.Tensor]:
 
 
 @settings(max_examples=8, deadline=None)
-@given(config=configs, lengths=batches, seed=seeds)
+@given(config=padded_configs, lengths=batches, seed=seeds)
 def test_multiplied_equals_skipped_and_padding_does_not_count(config, lengths, seed):
     model, gates = gated_model(config, seed, **LOCAL)
     scores = scores_of(model)
@@ -41,7 +41,7 @@ def test_multiplied_equals_skipped_and_padding_does_not_count(config, lengths, s
         assume(all(float(score.abs().min()) > 1e-3 for score in scores))
         forced_BS = gates.mask_BS(len(lengths))
         gates.force(forced_BS.float())
-        model.train()
+        train(model)
         multiplied, _ = run(model, samples, tasks)
         model.eval()
         gates.force(None)

@@ -8,17 +8,24 @@ from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
 from speechgate.gates.attach import attach
 from speechgate.gates.sites import GateSite
-from tests.gates.gated import batches, configs, count_calls, decode, encode, gated_model, random_mask, seeds
+from tests.gates.gated import (
+    batches,
+    configs,
+    count_calls,
+    decode,
+    encode,
+    gated_layers,
+    gated_model,
+    random_mask,
+    seeds,
+    train,
+)
 from tests.model.tiny import LANGUAGES, TASKS, random_model, speech, tiny_config
 
-FRAMES = 9
 
-
-def layer_inputs(model, seed=0, batch=2):
-    generator = torch.Generator().manual_seed(seed)
-    width = model.encoder.output_size()
-    x_BTD = torch.randn(batch, FRAMES, width, generator=generator)
-    return x_BTD, torch.ones(batch, 1, FRAMES, dtype=torch.bool)
+def first(values):
+    """The residual stream among a layer's inputs or outputs, in which positions may go with it."""
+    return values[0][0] if isinstance(values[0], tuple) else values[0]
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -61,7 +68,7 @@ def test_multiplied_equals_skipped(config, lengths, seed):
     inputs = speech(lengths, seed)
     outputs = []
     for training in (True, False):
-        model.train(training)
+        train(model) if training else model.eval()
         gates.force(mask_BS.float() if training else mask_BS)
         with torch.no_grad():
             encoded = encode(model, *inputs)
@@ -93,18 +100,13 @@ def test_all_closed_is_the_residual_stream(training, config, seed):
     model, gates = gated_model(config, seed)
     model.train(training)
     gates.force(torch.zeros(1, len(gates.sites)))
-    speech_BN, lengths_B = speech([5_000, 3_000], seed)
-    encoder_out_BTD, frames_B = encode(model, speech_BN, lengths_B)
-    decode(model, encoder_out_BTD, frames_B)  # puts the decoder's gates in force
-
-    x_BTD, mask = layer_inputs(model, seed)
-    positions = model.encoder.embed.pos_enc(x_BTD)  # (x, positions) where they are relative
-    for layer in model.encoder.encoders:
-        x = (x_BTD, positions[1]) if isinstance(positions, tuple) else x_BTD
-        out = layer(x, mask)[0]
-        assert torch.equal(out[0] if isinstance(out, tuple) else out, layer.norm_final(x_BTD))
-    for layer in model.decoder.decoders:
-        assert torch.equal(layer(x_BTD, mask, x_BTD, mask)[0], x_BTD)
+    seen = []
+    for layer in gated_layers(model):
+        layer.register_forward_hook(lambda layer, inputs, outputs: seen.append((layer, first(inputs), first(outputs))))
+    decode(model, *encode(model, *speech([5_000, 3_000], seed)))
+    assert [layer for layer, _, _ in seen] == gated_layers(model)
+    for layer, x_BTD, y_BTD in seen:
+        assert torch.equal(y_BTD, layer.norm_final(x_BTD) if hasattr(layer, "norm_final") else x_BTD)
 
 
 @settings(max_examples=10, deadline=None)
@@ -116,9 +118,10 @@ def test_a_module_runs_where_a_gate_of_the_batch_is_open_and_only_there(config, 
     with count_calls(model) as calls:
         decode(model, *encode(model, *speech(lengths, seed)))
     any_open = {str(site): bool(open_B.any()) for site, open_B in zip(gates.sites, mask_BS.T, strict=True)}
-    for index in range(len(model.encoder.encoders)):
-        # the merge too is left out where both of its branches are closed
-        any_open[f"encoder.{index}.merge"] = any_open[f"encoder.{index}.attn"] or any_open[f"encoder.{index}.cgmlp"]
+    for layer in gated_layers(model):
+        for joint in layer.joints:  # a merge too is left out where both of its branches are closed
+            where = f"{layer.gate_stack}.{layer.gate_layer}"
+            any_open[f"{where}.{joint.name}"] = any(any_open.get(f"{where}.{kind}", False) for kind in joint.of)
     assert calls == {name: 1 for name, is_open in any_open.items() if is_open}
 
 
@@ -185,3 +188,14 @@ def test_forced_masks_of_another_batch_are_refused():
     gates.force(random_mask(gates, 3, seed=0))
     with pytest.raises(ConfigError, match="3 forced masks for a batch of 2"):
         encode(model, *speech([3_000, 4_000]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(config=configs, lengths=batches, seed=seeds)
+def test_every_gate_has_a_gradient_whether_open_or_closed(config, lengths, seed):
+    model, gates = gated_model(config, seed)
+    mask_BS = random_mask(gates, len(lengths), seed).float().requires_grad_()
+    gates.force(mask_BS)
+    encoded = encode(train(model), *speech(lengths, seed))
+    (encoded[0].sum() + decode(model, *encoded, seed).square().sum()).backward()  # CTC hears the encoder too
+    assert (mask_BS.grad != 0).all()

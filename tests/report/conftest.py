@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from speechgate.gates.sites import STACK_KINDS, stacks_of
+from speechgate.gates.sites import stacks_of
 from speechgate.scoring.score import score_directory
 
 TASKS = ("asr:eng", "asr:fra", "asr:spa", "st:fra-eng", "st:spa-eng")
 MODELS = (("none", 0.0), ("decoder", 0.3), ("decoder", 0.5), ("decoder", 0.7), ("encoder", 0.5))
 LAYERS = {"encoder": 6, "decoder": 3}
-SITES = [[s, layer, kind] for s, kinds in STACK_KINDS.items() for layer in range(LAYERS[s]) for kind in kinds]
+KINDS = {"encoder": ("ffn1", "attn", "cgmlp", "ffn2"), "decoder": ("self_attn", "src_attn", "ffn")}
+SITES = [[s, layer, kind] for s, kinds in KINDS.items() for layer in range(LAYERS[s]) for kind in kinds]
 UTTERANCES = 20
 SENTENCES = {
     "eng": "please enter your password followed by the pound key then press one to hear your new messages",

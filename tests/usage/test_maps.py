@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechgate.gates.sites import STACK_KINDS, GateSite
+from speechgate.gates.sites import GateSite
 from speechgate.usage.maps import draw_differences, draw_distances, draw_usage, from_mean, layer_grid
 from speechgate.usage.statistics import distances
 from speechgate.usage.theme import THEMES, Theme, save_png
 
-DECODER = [GateSite("decoder", layer, kind) for layer in range(2) for kind in STACK_KINDS["decoder"]]
-BOTH = [GateSite("encoder", layer, kind) for layer in range(8) for kind in STACK_KINDS["encoder"]] + DECODER
+DECODER = [GateSite("decoder", layer, kind) for layer in range(2) for kind in ("self_attn", "src_attn", "ffn")]
+BOTH = [GateSite("encoder", layer, kind) for layer in range(8) for kind in ("ffn1", "attn", "cgmlp", "ffn2")] + DECODER
 
 
 def test_grid_has_kinds_as_rows_and_layers_as_columns() -> None:

@@ -142,23 +142,22 @@ def prepare_decoder(decoder: Any, open_modules_LK: Tensor | None = None) -> Deco
 
 
 def _blocks(layer: Any) -> tuple[Block, ...]:
+    """The modules of a layer; those that a specialised model lacks are None in it."""
     own, source, ffn = layer.self_attn, layer.src_attn, layer.feed_forward
-    return (
-        SelfAttention(
-            Norm.of(layer.norm1),
-            Linear.of(own.linear_q, own.linear_k, own.linear_v),
-            Linear.of(own.linear_out),
-            own.h,
-        ),
-        SourceAttention(
-            Norm.of(layer.norm2),
-            Linear.of(source.linear_q),
-            Linear.of(source.linear_k, source.linear_v),
-            Linear.of(source.linear_out),
-            source.h,
-        ),
-        FeedForward(Norm.of(layer.norm3), Linear.of(ffn.w_1), ffn.activation, Linear.of(ffn.w_2)),
-    )
+    blocks: list[Block] = []
+    if own is not None:
+        query_key_value = Linear.of(own.linear_q, own.linear_k, own.linear_v)
+        blocks.append(SelfAttention(Norm.of(layer.norm1), query_key_value, Linear.of(own.linear_out), own.h))
+    if source is not None:
+        key_value = Linear.of(source.linear_k, source.linear_v)
+        blocks.append(
+            SourceAttention(
+                Norm.of(layer.norm2), Linear.of(source.linear_q), key_value, Linear.of(source.linear_out), source.h
+            )
+        )
+    if ffn is not None:
+        blocks.append(FeedForward(Norm.of(layer.norm3), Linear.of(ffn.w_1), ffn.activation, Linear.of(ffn.w_2)))
+    return tuple(blocks)
 
 
 def _check(decoder: Any) -> None:
@@ -179,7 +178,7 @@ def _check(decoder: Any) -> None:
             refuse("concat_after", "attention is concatenated to its input")
         if getattr(layer, "sequential_attn", None) is not None:
             refuse("sequential_attn", "there is a second source attention")
-        if not isinstance(layer.self_attn.q_norm, nn.Identity):
+        if layer.self_attn is not None and not isinstance(layer.self_attn.q_norm, nn.Identity):
             refuse("qk_norm", "queries and keys are normalised")
 
 

@@ -1,0 +1,86 @@
+"""A checkpoint as ESPnet writes its own: config.yaml, model.pth, tokens.txt and tokens.model; speechgate is not needed.
+
+ESPnet's layers have all their modules.  A closed one stays, with its last projection zero, so that it adds exactly 0.
+A layer with nothing open is left out if it ends on its residual stream (the decoder's, and a Transformer encoder's).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from speechgate.data.batch import SAMPLE_RATE
+from speechgate.files import atomic_path, write_text
+from speechgate.gates.attach import detach
+from speechgate.gates.espnet import espnet_stacks
+from speechgate.gates.fixed import closed_parts
+from speechgate.gates.sites import GateSite
+from speechgate.model.checkpoint import Checkpoint, Specialised
+from speechgate.task import NO_TIMESTAMPS
+
+WINDOW_SECONDS = 30.0  # ESPnet's own inference for such models pads or cuts every recording to one length: OWSM's
+
+
+def write_espnet(checkpoint: Checkpoint, specialised: Specialised, folder: Path) -> Path:
+    """Write ``checkpoint`` with the gates fixed; its model is changed on the way.  Returns the path of the weights."""
+    model = checkpoint.model
+    if hasattr(model, "gates"):
+        detach(model)
+    stacks = espnet_stacks(model)
+    for layer, kind in closed_parts(stacks, specialised.closed):
+        out = layer.get_submodule(kind.out)
+        for parameter in out.parameters():
+            nn.init.zeros_(parameter)
+    blocks = {}
+    for stack in stacks:
+        owner, name = (model.encoder, "encoders") if stack.name == "encoder" else (model.decoder, "decoders")
+        kept = [
+            layer
+            for index, layer in enumerate(stack.layers)
+            if hasattr(layer, "norm_final")
+            or any(str(GateSite(stack.name, index, kind)) not in specialised.closed for kind in stack.kinds)
+        ]
+        setattr(owner, name, type(getattr(owner, name))(*kept))
+        blocks[stack.name] = len(kept)
+    checkpoint.tokenizer.save(folder)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(_config(checkpoint, blocks, folder))))
+    with atomic_path(folder / "model.pth") as temporary:
+        torch.save({name: value.detach().cpu().clone() for name, value in model.state_dict().items()}, temporary)
+    return folder / "model.pth"
+
+
+def _config(checkpoint: Checkpoint, blocks: dict[str, int], folder: Path) -> dict[str, Any]:
+    """The arguments of ESPnet's S2T task that build the model, and those that its inference asks for."""
+    config = checkpoint.config
+    return {
+        "input_size": None,
+        "token_list": checkpoint.tokenizer.token_list,
+        "token_type": "bpe",
+        "bpemodel": str(folder / "tokens.model"),
+        "frontend": "default",
+        "frontend_conf": config.frontend,
+        "specaug": None if config.specaug is None else "specaug",
+        "specaug_conf": config.specaug or {},
+        "normalize": "utterance_mvn",
+        "normalize_conf": config.normalize,
+        "preencoder": None,
+        "postencoder": None,
+        "encoder": config.encoder_class,
+        "encoder_conf": config.encoder | {"num_blocks": blocks["encoder"]},
+        "decoder": "transformer",
+        "decoder_conf": config.decoder | {"num_blocks": blocks["decoder"]},
+        "ctc_conf": {},
+        "model": "espnet",
+        "model_conf": config.hybrid | {"report_cer": False, "report_wer": False},
+        "init": None,
+        # The model writes no times.  ESPnet forbids the tokens from the first to the last of them: here this one alone.
+        "preprocessor_conf": {
+            "notime_symbol": NO_TIMESTAMPS,
+            "first_time_symbol": NO_TIMESTAMPS,
+            "last_time_symbol": NO_TIMESTAMPS,
+            "fs": SAMPLE_RATE,
+            "speech_length": max(WINDOW_SECONDS, config.min_seconds),
+        },
+    }
