@@ -15,19 +15,25 @@ from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder, EBr
 from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.layers.utterance_mvn import UtteranceMVN
+from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
 from espnet2.legacy.nets.pytorch_backend.conformer.convolution import mask_padded_frames
 from espnet2.legacy.nets.pytorch_backend.nets_utils import make_pad_mask
+from espnet2.legacy.nets.pytorch_backend.transformer.attention import MultiHeadedAttention
 from espnet2.legacy.nets.pytorch_backend.transformer.decoder_layer import DecoderLayer
+from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer
 from espnet2.s2t.espnet_model import ESPnetS2TModel
 from espnet2.torch_utils.initialize import initialize
 
 __all__ = [
     "CTC",
+    "BatchBeamSearch",
+    "CTCPrefixScorer",
     "DecoderLayer",
     "DefaultFrontend",
     "EBranchformerEncoder",
     "EBranchformerEncoderLayer",
     "ESPnetS2TModel",
+    "MultiHeadedAttention",
     "SpecAug",
     "TransformerDecoder",
     "UtteranceMVN",
