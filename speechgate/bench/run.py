@@ -96,7 +96,7 @@ class Bench:
             else:
                 parts, found = self.subject.run(engine, speech_BN, lengths_B, case.open_BS)
             self._found[case.name] = found
-            return parts | {"total_ms": sum(parts.values())}
+            return parts | {"total_ms": sum(parts[f"{name}_ms"] for name in ("encoder", "ctc_head", "decoder"))}
 
         return run
 
@@ -130,6 +130,7 @@ class Bench:
             "ctc_head_ms": head,
             "decoder_ms": decoder,
             "total_ms": total,
+            **{key: samples.median(key) for key in ("encoder_cpu_ms", "ctc_head_cpu_ms", "decoder_cpu_ms")},
             "ms_per_token": decoder / steps,
             "real_time_factor": total / 1e3 / (options.audio_s * case.batch),
             "same_hypotheses": same(self._found[case.name], reference or []) if compared else None,

@@ -35,19 +35,24 @@ class Samples:
 
 
 class Stopwatch:
-    """Milliseconds of named parts of one run, the device synchronised between them."""
+    """Milliseconds of named parts of one run, the device synchronised between them.
+
+    For every part "x_ms" there is "x_cpu_ms" too: the processor time of this process, all threads together.  On the
+    CPU it hardly grows when others take the cores away.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.parts: Parts = {}
         synchronise(device)
-        self._started = time.perf_counter()
+        self._started, self._started_cpu = time.perf_counter(), time.process_time()
 
     def lap(self, name: str) -> None:
         synchronise(self._device)
-        now = time.perf_counter()
-        self.parts[name] = (now - self._started) * 1e3
-        self._started = now
+        now, now_cpu = time.perf_counter(), time.process_time()
+        self.parts[f"{name}_ms"] = (now - self._started) * 1e3
+        self.parts[f"{name}_cpu_ms"] = (now_cpu - self._started_cpu) * 1e3
+        self._started, self._started_cpu = now, now_cpu
 
 
 def take_turns(

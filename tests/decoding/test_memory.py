@@ -50,10 +50,10 @@ def test_engine_decodes_a_halved_batch_as_the_whole(monkeypatch):
     expected = engine.decode(*batch, tasks)
     decode = engine._decode
 
-    def small(speech_BN, lengths_B, tasks):
+    def small(speech_BN, lengths_B, tasks, context):
         if len(tasks) > 1:
             raise torch.OutOfMemoryError("full")
-        return decode(speech_BN, lengths_B, tasks)
+        return decode(speech_BN, lengths_B, tasks, context)
 
     monkeypatch.setattr(engine, "_decode", small)
     with pytest.warns(BatchHalvedWarning):
