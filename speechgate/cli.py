@@ -247,12 +247,52 @@ def stability(
 
 
 @app.command()
-def bench(corpus: Corpus = "prompts", name: Name = "", data: Data = DATA, exp: Exp = EXP) -> None:
-    """Time every gated experiment against the dense one on the same audio and output length, in one run."""
-    from speechgate.demo import bench_experiments
-    from speechgate.recipe import Recipe
+def bench(
+    corpus: Annotated[
+        str, typer.Option(help="time the gated experiments of this corpus against its dense model instead")
+    ] = "",
+    name: Name = "",
+    model: Annotated[
+        str, typer.Option(help="checkpoint folder, or a name of conf/model for random weights; several with commas")
+    ] = "small",
+    vocabulary: Annotated[str, typer.Option(help="tokens of random weights, one for each model")] = "2000",
+    seconds: Annotated[float, typer.Option(help="seconds of audio an utterance")] = 30.0,
+    tokens: Annotated[int, typer.Option(help="tokens decoded for each utterance")] = 60,
+    beam: Annotated[int, typer.Option(help="hypotheses of an utterance")] = 5,
+    batch: Annotated[int, typer.Option(help="utterances of a batch, beside single ones")] = 4,
+    repeats: Annotated[int, typer.Option(help="runs of each case, after a warm-up")] = 2,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
+    cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="run the search's steps as a CUDA graph")] = False,
+    espnet: Annotated[bool, typer.Option(help="run ESPnet's search too")] = True,
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Time decoding, dense and gated, beside ESPnet's search, with equal weights, audio and output length.
 
-    bench_experiments(Recipe(corpus, data, exp), _list(name))
+    Writes bench.json and bench.png into exp/bench, or exp/bench/<model> for several models; see docs/decoding.md.
+    """
+    from speechgate.bench.experiments import bench_experiments
+    from speechgate.bench.run import BenchOptions, run_bench
+    from speechgate.bench.table import ratios_table
+    from speechgate.decoding.execution import Execution
+    from speechgate.recipe import Recipe
+    from speechgate.runinfo import pick_device
+
+    console = Console()
+    if corpus:
+        console.print(bench_experiments(Recipe(corpus, data, exp), _list(name)))
+        return
+    models, sizes = _list(model), [int(size) for size in _list(vocabulary) if size.isdecimal()]
+    if len(sizes) not in (1, len(models)):
+        raise ConfigError(f"--vocabulary {vocabulary!r}: give one number, or one for each of {len(models)} models")
+    execution = Execution(precision=precision, cuda_graph=cuda_graph)
+    for each, size in zip(models, sizes if len(sizes) > 1 else sizes * len(models), strict=True):
+        out = exp / "bench" / Path(each).name if len(models) > 1 else exp / "bench"
+        options = BenchOptions(each, size, seconds, tokens, beam, batch=batch, repeats=repeats, espnet=espnet)
+        with console.status("building the model") as status:
+            result = run_bench(options, execution, pick_device(), out, status.update)
+        console.print(ratios_table(result))
+        console.print(f"{out / 'bench.json'}")
 
 
 @app.command()
@@ -343,7 +383,10 @@ def demo(
 
 def main() -> None:
     """Entry point: user errors become one line on standard error and exit status 2."""
+    from speechgate.decoding.memory import BatchHalvedWarning
+
     warnings.filterwarnings("ignore")
+    warnings.filterwarnings("once", category=BatchHalvedWarning)
     logging.disable(logging.WARNING)
     try:
         app()

@@ -1,6 +1,7 @@
 """The engine: speech and tasks in, hypotheses and the gates that made them out.
 
-It reads no files, prints nothing and keeps no state but the prepared weights of the masks seen so far.
+It reads no files, prints nothing and keeps no state but the prepared weights: the whole decoder's, which the masks
+seen so far share.
 
 Shapes: B batch, N samples, T encoder frames, V vocabulary, S gate sites.
 """
@@ -11,11 +12,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from speechgate.decoding.execution import DEFAULT, Execution
+from speechgate.decoding.kernels import EncoderKernels
+from speechgate.decoding.memory import halving
 from speechgate.decoding.search import (
     DecoderWeights,
     Hypothesis,
     SearchOptions,
     SearchTokens,
+    at_least_float32,
     greedy_ctc,
     prepare_decoder,
     search,
@@ -45,10 +50,14 @@ class Decoded:
 
 
 class Engine:
-    """Decodes batches with one checkpoint.  Closed modules do not run; utterances do not influence each other."""
+    """Decodes batches with one checkpoint.  Closed modules do not run; utterances do not influence each other.
 
-    def __init__(self, checkpoint: Checkpoint, options: SearchOptions) -> None:
+    Weights are prepared for ``execution`` when the engine is made: one that trains on needs a new engine.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, options: SearchOptions, execution: Execution = DEFAULT) -> None:
         self.model = checkpoint.model.eval()
+        self.execution = execution
         self.tokenizer = checkpoint.tokenizer
         self.options = options
         self.gates = getattr(self.model, "gates", None)
@@ -57,7 +66,8 @@ class Engine:
         tokenizer = self.tokenizer
         forbidden = tokenizer.specials - {tokenizer.eos}
         self.tokens = SearchTokens(tokenizer.sos, tokenizer.eos, tokenizer.blank, tuple(sorted(forbidden)))
-        self._dense = prepare_decoder(self.model.decoder)
+        self._dense = execution.decoder(prepare_decoder(self.model.decoder))
+        self._kernels: EncoderKernels = execution.encoder(self.model)
         self._by_mask: dict[tuple[bool, ...], DecoderWeights] = {}
 
     @torch.inference_mode()
@@ -66,10 +76,21 @@ class Engine:
     ) -> list[Decoded]:
         """Decode a batch of padded waveforms at 16 kHz (see ``speechgate.data.batch.pad_speech``).
 
-        ``context`` is what the gates are to know; the tasks alone where it is None.
+        ``context`` is what the gates are to know; the tasks alone where it is None.  A batch that does not fit in
+        memory is decoded in halves, with a ``BatchHalvedWarning``.
         """
+
+        def part(rows: slice) -> list[Decoded]:
+            known = None if context is None else context.rows(rows)
+            return self._decode(speech_BN[rows], lengths_B[rows], tasks[rows], known)
+
+        return halving(part, len(tasks))
+
+    def _decode(
+        self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task], context: Context | None
+    ) -> list[Decoded]:
         encoder_out_BTD, frames_B, open_BS = self.encode(speech_BN, lengths_B, tasks, context)
-        log_probs_BTV = self.model.ctc.log_softmax(encoder_out_BTD)
+        log_probs_BTV = self.ctc_log_probs(encoder_out_BTD)
         found = self.search(encoder_out_BTD, log_probs_BTV, frames_B, tasks, open_BS)
         ctc_ids = greedy_ctc(log_probs_BTV, frames_B, self.tokenizer.blank)
         hop = self.model.frontend.hop_length
@@ -104,11 +125,13 @@ class Engine:
         for task in tasks:
             if self.specialised is not None and str(task) != self.specialised.task:
                 raise ConfigError(f"this checkpoint is specialised for {self.specialised.task}: it cannot do {task}")
-        if self.gates is None:
+        if self.gates is not None:
+            self.gates.set_context(tasks if context is None else context)
+        with self._kernels.in_use(), self.execution.autocast(speech_BN.device):
             out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
+        out_BTD = at_least_float32(out_BTD)
+        if self.gates is None:
             return out_BTD, frames_B.cpu(), self._always_open_S().expand(len(tasks), -1)
-        self.gates.set_context(tasks if context is None else context)
-        out_BTD, frames_B = self.model.encode(speech_BN, lengths_B)
         frames_B = frames_B.cpu()
         mask_BT = ~make_pad_mask(frames_B, maxlen=out_BTD.size(1)).to(out_BTD.device)
         if self.gates.decides_from_prompt:
@@ -118,6 +141,12 @@ class Engine:
         else:
             self.gates.decide("decoder", out_BTD, mask_BT)
         return out_BTD, frames_B, self.gates.mask_BS(len(tasks))
+
+    @torch.inference_mode()
+    def ctc_log_probs(self, encoder_out_BTD: Tensor) -> Tensor:
+        """The CTC head's log-probabilities, (B, T, V)."""
+        with self._kernels.in_use(), self.execution.autocast(encoder_out_BTD.device):
+            return self.model.ctc.log_softmax(encoder_out_BTD)
 
     @torch.inference_mode()
     def search(
@@ -146,6 +175,7 @@ class Engine:
                 [prompts[row] for row in rows],
                 options,
                 self.tokens,
+                self.execution.cuda_graph,
             )
             for row, nbest in zip(rows, hypotheses, strict=True):
                 found[row] = nbest

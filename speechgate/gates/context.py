@@ -32,6 +32,14 @@ class Context:
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
     dither_B: Tensor | None = None
 
+    def rows(self, rows: slice) -> "Context":
+        """The context of some utterances of the batch."""
+        return Context(
+            tasks=self.tasks[rows],
+            vectors={name: vectors_BV[rows] for name, vectors_BV in self.vectors.items()},
+            dither_B=None if self.dither_B is None else self.dither_B[rows],
+        )
+
 
 def join(contexts: Sequence[Context]) -> Context:
     """One context for the utterances of several, which have the same vectors, and dithers all or none."""

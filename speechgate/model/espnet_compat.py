@@ -18,19 +18,26 @@ from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
 from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.layers.utterance_mvn import UtteranceMVN
+from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
 from espnet2.legacy.nets.pytorch_backend.conformer.convolution import mask_padded_frames
 from espnet2.legacy.nets.pytorch_backend.conformer.encoder_layer import EncoderLayer as ConformerEncoderLayer
 from espnet2.legacy.nets.pytorch_backend.nets_utils import make_pad_mask
-from espnet2.legacy.nets.pytorch_backend.transformer.attention import LegacyRelPositionMultiHeadedAttention
+from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
+    LegacyRelPositionMultiHeadedAttention,
+    MultiHeadedAttention,
+)
 from espnet2.legacy.nets.pytorch_backend.transformer.decoder_layer import DecoderLayer
 from espnet2.legacy.nets.pytorch_backend.transformer.encoder_layer import EncoderLayer as TransformerEncoderLayer
+from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer
 from espnet2.s2t.espnet_model import ESPnetS2TModel
 from espnet2.torch_utils.initialize import initialize
 
 __all__ = [
     "CTC",
+    "BatchBeamSearch",
     "BranchformerEncoder",
     "BranchformerEncoderLayer",
+    "CTCPrefixScorer",
     "ConformerEncoder",
     "ConformerEncoderLayer",
     "DecoderLayer",
@@ -39,6 +46,7 @@ __all__ = [
     "EBranchformerEncoderLayer",
     "ESPnetS2TModel",
     "LegacyRelPositionMultiHeadedAttention",
+    "MultiHeadedAttention",
     "SpecAug",
     "TransformerDecoder",
     "TransformerEncoder",

@@ -17,7 +17,7 @@ from tests.tooling.checkout import ROOT, Checkout
         ("score", "score"),
         ("sweep SPARSITY=0.3,0.5", "sweep --sparsity 0.3,0.5"),
         ("report TASK=st LANG=rus", "report --task st --lang rus"),
-        ("bench STACK=encoder", "bench --stack encoder"),
+        ("bench MODEL=small", "bench --model small"),
         ("demo", "demo"),
         ("demo SOURCE=bundled FROM_SCRATCH=1", "demo --source bundled --from-scratch"),
         ("demo FROM_SCRATCH=0 SOURCE=", "demo"),

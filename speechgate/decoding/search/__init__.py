@@ -7,6 +7,7 @@ keeps no state between calls; the device is that of the tensors given.
 from speechgate.decoding.search.beam import search
 from speechgate.decoding.search.ctc import CtcPrefixScorer, greedy_ctc
 from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
+from speechgate.decoding.search.linear import at_least_float32
 from speechgate.decoding.search.weights import DECODER_KINDS, DecoderWeights, prepare_decoder
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Hypothesis",
     "SearchOptions",
     "SearchTokens",
+    "at_least_float32",
     "greedy_ctc",
     "prepare_decoder",
     "search",

@@ -1,13 +1,13 @@
 """Label-synchronous beam search over a batch of utterances.
 
 Shapes: B utterances still searched, J hypotheses held of each (one at first, then K = beam_size), C candidate tokens
-of a hypothesis, T frames, D width, V tokens, L tokens of a hypothesis.
+of a hypothesis, T frames, D width, V tokens.
 
 The reference is ESPnet's ``BatchBeamSearch`` (pre-beam on the decoder's scores, CTC over what follows the prompt, end
 detection after eq. 50 of Watanabe et al., 2017): same hypotheses, whatever utterances share the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,25 +15,28 @@ from torch import Tensor
 
 from speechgate.decoding.search.ctc import CtcPrefixScorer
 from speechgate.decoding.search.ended import EndedHypotheses
+from speechgate.decoding.search.graph import capture
 from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
 from speechgate.decoding.search.running import RunningDecoder
 from speechgate.decoding.search.weights import DecoderWeights
 from speechgate.errors import ConfigError
+
+EAGER_STEPS = 2  # before a graph is captured: the first has one hypothesis, the next warms up the kernels
+STEPS_BETWEEN_LOOKS = 8
 
 
 @dataclass
 class _Beam:
     """The hypotheses held.  ``decoder_BJ`` is -inf where a slot holds none, which keeps it from being chosen."""
 
-    tokens_BJL: Tensor
+    last_BJ: Tensor
     decoder_BJ: Tensor
     parents_BJ: Tensor
     ctc_BJ: Tensor
     total_BJ: Tensor
 
-    @property
-    def last_BJ(self) -> Tensor:
-        return self.tokens_BJL[:, :, -1]
+    def become(self, other: "_Beam") -> None:
+        vars(self).update(vars(other))
 
     def keep(self, rows: Tensor) -> "_Beam":
         return _Beam(*(value[rows] for value in vars(self).values()))
@@ -48,6 +51,7 @@ def search(
     prompts: Sequence[Sequence[int]],
     options: SearchOptions,
     tokens: SearchTokens,
+    static: bool = False,
 ) -> list[list[Hypothesis]]:
     """Find the best hypotheses of every utterance of a batch.
 
@@ -59,6 +63,9 @@ def search(
         prompts: what follows <sos>, of one length for all utterances; only the decoder scores it.
         options: see SearchOptions.
         tokens: see SearchTokens.
+        static: keep every shape the same from step to step: caches have room for the longest search and finished
+            utterances stay.  On a GPU the steps are then a CUDA graph, captured once a search.  Elsewhere it gives
+            the same hypotheses, only slower.
 
     Returns:
         For each utterance at most ``options.nbest`` hypotheses, best first.  There is none where the encoder output
@@ -70,7 +77,7 @@ def search(
     """
     _check(weights, ctc_log_probs_BTV, lengths_B, prompts, options)
     lengths_B = lengths_B.to(encoder_out_BTD.device, torch.int64)
-    found = _Search(weights, ctc_log_probs_BTV, encoder_out_BTD, lengths_B, prompts, options, tokens).run()
+    found = _Search(weights, ctc_log_probs_BTV, encoder_out_BTD, lengths_B, prompts, options, tokens, static).run()
     missing = [index for index, hypotheses in enumerate(found) if not hypotheses]
     if missing and options.min_length_ratio >= 0.1:
         again = search(
@@ -81,6 +88,7 @@ def search(
             [prompts[index] for index in missing],
             replace(options, min_length_ratio=max(0.0, options.min_length_ratio - 0.1)),
             tokens,
+            static,
         )
         for index, hypotheses in zip(missing, again, strict=True):
             found[index] = hypotheses
@@ -99,46 +107,88 @@ class _Search:
         prompts: Sequence[Sequence[int]],
         options: SearchOptions,
         tokens: SearchTokens,
+        static: bool,
     ) -> None:
         device = encoder_out_BTD.device
         limits = [options.step_limits(frames) for frames in lengths_B.tolist()]
-        max_steps = max(most for _, most in limits)
+        self._max_steps = max(most for _, most in limits)
         prompts_BP = torch.tensor([[tokens.sos, *prompt] for prompt in prompts], device=device)
         self._options = options
         self._tokens = tokens
+        self._static = static
         self._lengths_B = lengths_B
         self._first_B, self._most_B = torch.tensor(limits, device=device).unbind(1)
         excluded = [*tokens.forbidden] + ([tokens.eos] if options.fixed_steps is not None else [])
         self._excluded = torch.tensor(excluded, dtype=torch.int64, device=device)
-        self._decoder = RunningDecoder(weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, max_steps)
+        self._decoder = RunningDecoder(
+            weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, self._max_steps, static
+        )
         self._ctc = None
         if options.ctc_weight > 0.0 and ctc_log_probs_BTV is not None:
             self._ctc = CtcPrefixScorer(ctc_log_probs_BTV, lengths_B, tokens.blank)
-        self._ended = EndedHypotheses(len(prompts), max_steps, options.nbest, tokens.eos, device)
+        self._ended = EndedHypotheses(
+            len(prompts), self._max_steps, options.beam_size, options.nbest, tokens.eos, device
+        )
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._logits_BJV = self._decoder.start()
+        zeros_B1 = self._logits_BJV.new_zeros(len(prompts), 1, dtype=torch.float64)
+        self._beam = _Beam(zeros_B1.long(), zeros_B1, zeros_B1.long(), zeros_B1, zeros_B1)
 
     def run(self) -> list[list[Hypothesis]]:
-        logits_BJV = self._decoder.start()
-        zeros_B1 = logits_BJV.new_zeros(len(logits_BJV), 1, dtype=torch.float64)
-        none_B10 = self._lengths_B.new_empty(len(logits_BJV), 1, 0)
-        beam = _Beam(none_B10, zeros_B1, zeros_B1.long(), zeros_B1, zeros_B1)
-        step = 0
+        return self._run_static() if self._static else self._run_shrinking()
+
+    def _run_shrinking(self) -> list[list[Hypothesis]]:
         while True:
-            beam = self._choose(beam, logits_BJV, step)
-            done_B = self._collect(beam, step)
+            self._extend()
+            done_B = self._ended.done_B
             if done_B.any():
                 if done_B.all():
                     return self._ended.best()
-                beam = self._keep(beam, (~done_B).nonzero()[:, 0])
-            if self._ctc is not None:
-                self._ctc.advance(beam.parents_BJ, beam.last_BJ)
-            logits_BJV = self._decoder.step(beam.parents_BJ, beam.last_BJ)
-            step += 1
+                self._keep((~done_B).nonzero()[:, 0])
+            self._follow()
 
-    def _choose(self, beam: _Beam, logits_BJV: Tensor, step: int) -> _Beam:
+    def _run_static(self) -> list[list[Hypothesis]]:
+        """Whole steps without a look at the results but now and then: the device is not waited for."""
+
+        def step() -> None:
+            self._extend()
+            self._follow()
+
+        run: Callable[[], None] = step
+        for count in range(self._max_steps - 1):
+            if count == EAGER_STEPS and self._step.is_cuda:
+                run = capture(step, self._carried())
+            run()
+            if count % STEPS_BETWEEN_LOOKS == 0 and bool(self._ended.done_B.all()):
+                return self._ended.best()
+        self._extend()
+        return self._ended.best()
+
+    def _extend(self) -> None:
+        """One step: the beam's successors, and those of them that end."""
+        self._beam.become(self._choose(self._beam, self._logits_BJV))
+        self._collect(self._beam)
+        self._step += 1
+
+    def _follow(self) -> None:
+        """Bring CTC and the decoder up to the beam."""
+        if self._ctc is not None:
+            self._ctc.advance(self._beam.parents_BJ, self._beam.last_BJ)
+        self._logits_BJV = self._decoder.step(self._beam.parents_BJ, self._beam.last_BJ)
+
+    def _carried(self) -> list[tuple[object, str]]:
+        """The tensors that a step replaces, rather than changes."""
+        carried: list[tuple[object, str]] = [(self, "_logits_BJV")]
+        carried += [(self._beam, name) for name in vars(self._beam)]
+        carried += [(self._ended, name) for name in EndedHypotheses.CARRIED]
+        carried += [(self._ctc, name) for name in CtcPrefixScorer.CARRIED if self._ctc is not None]
+        return carried
+
+    def _choose(self, beam: _Beam, logits_BJV: Tensor) -> _Beam:
         """Extend every hypothesis by its candidate tokens and take the K best of each utterance."""
         options, tokens = self._options, self._tokens
         normaliser_BJ1 = logits_BJV.logsumexp(-1, keepdim=True)
-        logits_BJV[:, :, self._excluded] = float("-inf")
+        logits_BJV.index_fill_(2, self._excluded, float("-inf"))
         width = options.beam_size if self._ctc is None else options.pre_beam_size
         top_BJC, token_BJC = logits_BJV.topk(min(width, logits_BJV.shape[2]))
         decoder_BJC = beam.decoder_BJ[..., None] + (top_BJC - normaliser_BJ1)
@@ -155,30 +205,29 @@ class _Search:
             total_BJC = (1.0 - options.ctc_weight) * decoder_BJC + options.ctc_weight * ctc_BJC
         total_BK, chosen_BK = total_BJC.flatten(1).topk(options.beam_size)
         parents_BK = chosen_BK // token_BJC.shape[2]
-        inherited_BKL = beam.tokens_BJL.gather(1, parents_BK[..., None].expand(-1, -1, step))
-        new_BK1 = token_BJC.flatten(1).gather(1, chosen_BK)[..., None]
         return _Beam(
-            tokens_BJL=torch.cat([inherited_BKL, new_BK1], dim=2),
+            last_BJ=token_BJC.flatten(1).gather(1, chosen_BK),
             decoder_BJ=decoder_BJC.flatten(1).gather(1, chosen_BK),
             parents_BJ=parents_BK,
             ctc_BJ=ctc_BJC.flatten(1).gather(1, chosen_BK),
-            total_BJ=total_BK + options.length_bonus * (step + 1),
+            total_BJ=total_BK + options.length_bonus * (self._step + 1).double(),
         )
 
-    def _collect(self, beam: _Beam, step: int) -> Tensor:
-        """Move the hypotheses that end at this step out of the beam; returns which utterances are finished, (B,)."""
-        last_step_B = self._most_B == step + 1
+    def _collect(self, beam: _Beam) -> None:
+        """Record the hypotheses that end at this step, out of the beam with them, and the utterances then finished."""
+        last_step_B = self._most_B == self._step + 1
         held_BJ = beam.total_BJ > float("-inf")
         ends_BJ = held_BJ & ((beam.last_BJ == self._tokens.eos) | last_step_B[:, None])
-        counts_BJ = ends_BJ & (step >= self._first_B)[:, None]
-        self._ended.add(counts_BJ, beam.tokens_BJL, beam.total_BJ, beam.decoder_BJ, beam.ctc_BJ)
-        beam.decoder_BJ.masked_fill_(ends_BJ, float("-inf"))
+        counts_BJ = ends_BJ & (self._step >= self._first_B)[:, None]
+        scores_BJ = (beam.total_BJ, beam.decoder_BJ, beam.ctc_BJ)
+        self._ended.add(self._step, counts_BJ, scores_BJ, beam.parents_BJ, beam.last_BJ)
+        beam.decoder_BJ = beam.decoder_BJ.masked_fill(ends_BJ, float("-inf"))
         done_B = ~(held_BJ & ~ends_BJ).any(1)
         if self._options.end_detect and self._options.fixed_steps is None:
             done_B |= self._ended.hopeless()
-        return done_B
+        self._ended.done_B = self._ended.done_B | done_B
 
-    def _keep(self, beam: _Beam, rows: Tensor) -> _Beam:
+    def _keep(self, rows: Tensor) -> None:
         """Let all but ``rows`` leave the batch."""
         self._lengths_B, self._first_B, self._most_B = (
             value[rows] for value in (self._lengths_B, self._first_B, self._most_B)
@@ -188,7 +237,7 @@ class _Search:
         if self._ctc is not None:
             self._ctc.keep(rows, frames)
         self._ended.keep(rows)
-        return beam.keep(rows)
+        self._beam = self._beam.keep(rows)
 
 
 def _check(

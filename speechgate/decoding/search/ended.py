@@ -1,89 +1,93 @@
-"""The hypotheses that have ended, and whether better ones may still come.
+"""What a search has found: its steps as they went, and of them the hypotheses that ended.
 
-Shapes: B utterances still searched, J hypotheses held of each, L tokens of a hypothesis, N hypotheses that end.
+Shapes: U utterances that the search began with, B of them still searched, K beam, L steps.
+
+A step records where each hypothesis came from and what it added; the texts are read backwards at the end.  Nothing
+here waits for the device before that, so that steps can be a CUDA graph.
 """
 
-from dataclasses import dataclass
-
+import numpy as np
 import torch
 from torch import Tensor
 
 from speechgate.decoding.search.hypothesis import Hypothesis
 
-# End detection, Watanabe et al. (2017), eq. 50: that many successive lengths, all worse by that much (natural log).
+# ESPnet's values for eq. 50 of Watanabe et al., "Hybrid CTC/Attention Architecture" (2017): the search is hopeless
+# when the best hypotheses of so many consecutive steps are so far below the best of all, in nats.
 LENGTHS_BEHIND = 3
 SCORE_BEHIND = -10.0
-
-
-@dataclass
-class _Ending:
-    """The hypotheses of one step that ended, over all utterances."""
-
-    utterances_N: Tensor
-    tokens_NL: Tensor
-    scores_N3: Tensor
+STEPS_AGO = 2  # ESPnet's search compares the hypotheses that ended two, three and four steps ago
 
 
 class EndedHypotheses:
-    """Gathers ended hypotheses, a few tensors a step; they become Python objects once, in ``best``."""
+    """Records of all steps, and end detection.
 
-    def __init__(self, batch: int, max_steps: int, nbest: int, eos: int, device: torch.device) -> None:
-        self._batch = batch
+    Attributes:
+        done_B: utterances that are finished; they record no more endings.
+    """
+
+    CARRIED = ("done_B", "_recent_B", "_best_B")  # replaced, not changed, by a step
+
+    def __init__(self, batch: int, max_steps: int, beam_size: int, nbest: int, eos: int, device: torch.device) -> None:
         self._nbest = nbest
         self._eos = eos
-        self._step = -1
-        self._endings: list[_Ending] = []
         self._utterances_B = torch.arange(batch, device=device)
-        self._steps = torch.zeros(batch, dtype=torch.int64, device=device)
-        # The best score of those that ended at each step: what end detection compares.
-        self._best_BL = torch.full((batch, max_steps), float("-inf"), dtype=torch.float64, device=device)
+        self._steps_U = torch.zeros(batch, dtype=torch.int64, device=device)
+        # Total, decoder's and CTC's score, parent, token, ended or not.
+        self._records_LUK6 = torch.zeros(max_steps, batch, beam_size, 6, dtype=torch.float64, device=device)
+        self._recent_B = self._records_LUK6.new_full((batch, LENGTHS_BEHIND + STEPS_AGO), float("-inf"))
+        self._best_B = self._recent_B[:, 0]
+        self.done_B = torch.zeros(batch, dtype=torch.bool, device=device)
 
-    def add(self, ended_BJ: Tensor, tokens_BJL: Tensor, total_BJ: Tensor, decoder_BJ: Tensor, ctc_BJ: Tensor) -> None:
-        """Record one step: the hypotheses marked in ``ended_BJ`` have ended at it."""
-        self._step += 1
-        self._steps[self._utterances_B] = self._step + 1
-        rows, columns = ended_BJ.nonzero(as_tuple=True)
-        if len(rows):
-            scores_N3 = torch.stack([total_BJ, decoder_BJ, ctc_BJ], dim=2)[rows, columns]
-            self._endings.append(_Ending(self._utterances_B[rows], tokens_BJL[rows, columns], scores_N3))
-            self._best_BL[:, self._step] = total_BJ.masked_fill(~ended_BJ, float("-inf")).amax(1)
+    def add(
+        self,
+        step: Tensor,
+        ended_BK: Tensor,
+        scores_BK: tuple[Tensor, Tensor, Tensor],
+        parents_BK: Tensor,
+        tokens_BK: Tensor,
+    ) -> None:
+        """Record one step, at which the hypotheses of ``ended_BK`` have ended; ``scores_BK`` begins with the total."""
+        self._steps_U.index_add_(0, self._utterances_B, (~self.done_B).long())
+        ended_BK = ended_BK & ~self.done_B[:, None]
+        record_BK6 = torch.stack([*scores_BK, parents_BK, tokens_BK, ended_BK], dim=2).double()
+        self._records_LUK6.index_put_((step, self._utterances_B), record_BK6)
+        best_B1 = scores_BK[0].masked_fill(~ended_BK, float("-inf")).amax(1, keepdim=True)
+        self._recent_B = torch.cat([self._recent_B[:, 1:], best_B1], dim=1)
+        self._best_B = torch.maximum(self._best_B, best_B1[:, 0])
 
     def hopeless(self) -> Tensor:
-        """Whether what ends now is too far behind to matter, (B,).
-
-        As in ESPnet, whose search looks at the hypotheses that ended two, three and four steps ago.
-        """
-        last = self._step - 2
-        if last + 1 < LENGTHS_BEHIND:
-            return torch.zeros_like(self._utterances_B, dtype=torch.bool)
-        recent_B3 = self._best_BL[:, last + 1 - LENGTHS_BEHIND : last + 1]
-        behind_B3 = recent_B3 - self._best_BL.amax(1, keepdim=True) < SCORE_BEHIND
+        """Whether what ends now is too far behind to matter, (B,)."""
+        recent_B3 = self._recent_B[:, :LENGTHS_BEHIND]
+        behind_B3 = recent_B3 - self._best_B[:, None] < SCORE_BEHIND
         return (behind_B3 & (recent_B3 > float("-inf"))).all(1)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these utterances."""
         self._utterances_B = self._utterances_B[rows]
-        self._best_BL = self._best_BL[rows]
+        self._recent_B = self._recent_B[rows]
+        self._best_B = self._best_B[rows]
+        self.done_B = self.done_B[rows]
 
     def best(self) -> list[list[Hypothesis]]:
         """The n best hypotheses of every utterance that the search began with."""
-        found: list[list[Hypothesis]] = [[] for _ in range(self._batch)]
-        if not self._endings:
-            return found
-        steps = self._steps.tolist()
-        totals = torch.cat([ending.scores_N3[:, 0] for ending in self._endings])
-        utterances = torch.cat([ending.utterances_N for ending in self._endings]).tolist()
-        places = [(ending, row) for ending in self._endings for row in range(len(ending.utterances_N))]
-        for index in totals.argsort(descending=True, stable=True).tolist():
-            utterance = utterances[index]
+        steps = self._steps_U.tolist()
+        records_LUK6 = self._records_LUK6[: max(steps)].cpu()
+        places = records_LUK6[..., 5].nonzero()
+        totals = records_LUK6[places[:, 0], places[:, 1], places[:, 2], 0]
+        records = records_LUK6.numpy()
+        found: list[list[Hypothesis]] = [[] for _ in steps]
+        for step, utterance, slot in places[totals.argsort(descending=True, stable=True)].tolist():
             if len(found[utterance]) < self._nbest:
-                ending, row = places[index]
-                found[utterance].append(self._hypothesis(ending, row, steps[utterance]))
+                found[utterance].append(self._hypothesis(records[:, utterance], step, slot, steps[utterance]))
         return found
 
-    def _hypothesis(self, ending: _Ending, row: int, steps: int) -> Hypothesis:
-        tokens = ending.tokens_NL[row].tolist()
-        if tokens[-1] == self._eos:
-            tokens.pop()
-        total, decoder, ctc = ending.scores_N3[row].tolist()
-        return Hypothesis(tuple(tokens), total, decoder, ctc, steps)
+    def _hypothesis(self, records_LK6: np.ndarray, step: int, slot: int, steps: int) -> Hypothesis:
+        total, decoder, ctc = records_LK6[step, slot, :3].tolist()
+        tokens = []
+        for at in range(step, -1, -1):
+            tokens.append(int(records_LK6[at, slot, 4]))
+            slot = int(records_LK6[at, slot, 3])
+        if tokens[0] == self._eos:
+            tokens.pop(0)
+        return Hypothesis(tuple(reversed(tokens)), total, decoder, ctc, steps)

@@ -5,6 +5,8 @@ D width, H heads, E width of a head, S cache slots, V tokens.
 
 The keys and values of all hypotheses of an utterance lie side by side in one cache: first the prompt's, which they
 share, then K slots a step.  When the beam is reordered no cache moves; a mask says which slots are a hypothesis' own.
+
+A static decoder has all its slots from the start, and attends to all of them: its steps have equal shapes.
 """
 
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechgate.decoding.search.linear import at_least_float32
 from speechgate.decoding.search.weights import Block, DecoderWeights, FeedForward, SelfAttention, SourceAttention
 
 HIDDEN = float("-inf")
@@ -24,10 +27,12 @@ class _Masks:
     """What may be attended to, as addends: 0 or HIDDEN; None where everything may.
 
     ``own``: cache slots, (Q, S) or (B, 1, K, S).  ``frames``: encoder frames, (B, 1, 1, T).
+    ``slots``: where a static decoder's step writes, (K,); elsewhere it is after what was written before.
     """
 
     own: Tensor | None
     frames: Tensor | None
+    slots: Tensor | None = None
 
 
 class RunningDecoder:
@@ -40,6 +45,7 @@ class RunningDecoder:
         prompts_BP: token ids of the prompt, <sos> first.
         beam_size: K, the hypotheses of an utterance after the prompt.
         max_steps: the most tokens that will follow the prompt.
+        static: let shapes not change from step to step.
     """
 
     def __init__(
@@ -50,38 +56,53 @@ class RunningDecoder:
         prompts_BP: Tensor,
         beam_size: int,
         max_steps: int,
+        static: bool = False,
     ) -> None:
         prompt_length = prompts_BP.shape[1]
+        slots = prompt_length + beam_size * (max_steps if static else FIRST_STEPS)
+        self._static = static
         self._weights = weights
         self._prompts_BP = prompts_BP
         self._positions_PD = weights.positions(prompt_length + max_steps)
-        self._position = 0
+        self._position = torch.zeros(1, dtype=torch.int64, device=prompts_BP.device)
         self._scale = weights.embedding_VD.shape[1] ** 0.5
         encoder_out_BTD = encoder_out_BTD.to(self._positions_PD.dtype)
-        self._running = [
-            _run(block, encoder_out_BTD, prompt_length + FIRST_STEPS * beam_size) for block in weights.blocks
-        ]
+        self._running = [_run(block, encoder_out_BTD, slots) for block in weights.blocks]
         self._masks = _Masks(own=None, frames=_frame_mask(lengths_B, encoder_out_BTD))
         self._siblings_KK = self._positions_PD.new_full((beam_size, beam_size), HIDDEN).fill_diagonal_(0.0)
+        self._slots = slots
 
     def start(self) -> Tensor:
         """Read the prompts; returns the logits of the first token, (B, 1, V)."""
         batch, length = self._prompts_BP.shape
         self._masks.own = self._positions_PD.new_full((length, length), HIDDEN).triu(1)
-        logits_B1V = self._advance(self._prompts_BP, self._positions_PD[:length])[:, -1:]
+        logits_B1V = self._output(self._advance(self._prompts_BP, self._positions_PD[:length])[:, -1:])
+        self._position += length
         self._masks.own = None
-        if len(self._siblings_KK) > 1:
+        if self._static:
+            beam_size = len(self._siblings_KK)
+            self._masks.own = self._positions_PD.new_full((batch, 1, beam_size, self._slots), HIDDEN)
+            self._masks.own[..., :length] = 0.0
+            self._masks.slots = length + torch.arange(beam_size, device=self._prompts_BP.device)
+        elif len(self._siblings_KK) > 1:
             self._masks.own = self._positions_PD.new_zeros(batch, 1, 1, length)
         return logits_B1V
 
     def step(self, parents_BK: Tensor, tokens_BK: Tensor) -> Tensor:
         """Go on with the hypotheses at ``parents_BK``, ``tokens_BK`` appended; returns the next logits, (B, K, V)."""
-        if self._masks.own is not None:
-            slots = self._masks.own.shape[3]
-            inherited_B1KS = self._masks.own.gather(2, parents_BK[:, None, :, None].expand(-1, 1, -1, slots))
-            siblings = self._siblings_KK.expand(len(parents_BK), 1, -1, -1)
-            self._masks.own = torch.cat([inherited_B1KS, siblings], dim=3)
-        return self._advance(tokens_BK, self._positions_PD[self._position])
+        own = self._masks.own
+        if own is not None:
+            inherited_B1KS = own.gather(2, parents_BK[:, None, :, None].expand(-1, 1, -1, own.shape[3]))
+            siblings_B1KK = self._siblings_KK.expand(len(parents_BK), 1, -1, -1)
+            if self._masks.slots is None:
+                self._masks.own = torch.cat([inherited_B1KS, siblings_B1KK], dim=3)
+            else:
+                own.copy_(inherited_B1KS.index_copy(3, self._masks.slots, siblings_B1KK))
+        logits_BKV = self._output(self._advance(tokens_BK, self._positions_PD[self._position]))
+        self._position += 1
+        if self._masks.slots is not None:
+            self._masks.slots += len(self._siblings_KK)
+        return logits_BKV
 
     def keep(self, rows: Tensor, frames: int) -> None:
         """Go on with these utterances, whose longest has ``frames`` frames."""
@@ -94,10 +115,12 @@ class RunningDecoder:
 
     def _advance(self, tokens_BQ: Tensor, positions: Tensor) -> Tensor:
         x_BQD = F.embedding(tokens_BQ, self._weights.embedding_VD) * self._scale + positions
-        self._position += len(positions) if positions.dim() == 2 else 1
         for running in self._running:
             x_BQD = x_BQD + running(x_BQD, self._masks)
-        return self._weights.output(self._weights.norm(x_BQD)).float()
+        return x_BQD
+
+    def _output(self, x_BQD: Tensor) -> Tensor:
+        return at_least_float32(self._weights.output(self._weights.norm(x_BQD)))
 
 
 class _RunningSelfAttention:
@@ -106,12 +129,17 @@ class _RunningSelfAttention:
     def __init__(self, weights: SelfAttention, batch: int, slots: int) -> None:
         width = weights.out.weight.shape[0]
         self._weights = weights
-        self._cache = weights.out.weight.new_empty(batch, 2, weights.heads, slots, width // weights.heads)
+        # Not left empty: what a mask hides is still multiplied, by zero.
+        self._cache = weights.out.weight.new_zeros(batch, 2, weights.heads, slots, width // weights.heads)
         self._filled = 0
 
     def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
         weights = self._weights
         qkv = weights.query_key_value(weights.norm(x_BQD)).unflatten(2, (3, weights.heads, -1)).permute(0, 2, 3, 1, 4)
+        if masks.slots is not None:
+            self._cache.index_copy_(3, masks.slots, qkv[:, 1:])
+            keys, values = self._cache.unbind(1)
+            return weights.out(_attend(qkv[:, 0], keys, values, masks.own))
         begin, end = self._filled, self._filled + x_BQD.shape[1]
         self._make_room(end)
         self._cache[:, :, :, begin:end] = qkv[:, 1:]

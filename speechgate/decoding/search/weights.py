@@ -13,29 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechgate.decoding.search.linear import Linear
 from speechgate.errors import ConfigError
 
 DECODER_KINDS = ("self_attn", "src_attn", "ffn")
-
-
-@dataclass(frozen=True)
-class Linear:
-    weight: Tensor
-    bias: Tensor | None
-
-    @classmethod
-    def of(cls, *layers: nn.Linear) -> "Linear":
-        """One matrix for several layers of the same input, their outputs side by side."""
-        if len(layers) == 1:
-            return cls(layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach())
-        biases = [layer.bias for layer in layers]
-        return cls(
-            torch.cat([layer.weight.detach() for layer in layers]),
-            None if biases[0] is None else torch.cat([bias.detach() for bias in biases]),
-        )
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -47,6 +28,9 @@ class Norm:
     @classmethod
     def of(cls, norm: nn.LayerNorm) -> "Norm":
         return cls(norm.weight.detach(), norm.bias.detach(), norm.eps)
+
+    def to(self, dtype: torch.dtype) -> "Norm":
+        return replace(self, weight=self.weight.to(dtype), bias=self.bias.to(dtype))
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
@@ -113,6 +97,28 @@ class DecoderWeights:
             for layer, row in zip(self.layers, mask.tolist(), strict=True)
         )
         return replace(self, layers=layers)
+
+    def pack(self, dtype: torch.dtype) -> "DecoderWeights":
+        """The same weights packed for the CPU, products in ``dtype`` and all else in float32; see ``Linear.pack``."""
+        return self._map(lambda linear: linear.pack(dtype), lambda norm: norm)
+
+    def to(self, dtype: torch.dtype) -> "DecoderWeights":
+        """The same weights in ``dtype``, which the caches and the residual stream then have too."""
+        weights = self._map(lambda linear: linear.to(dtype), lambda norm: norm.to(dtype))
+        return replace(weights, embedding_VD=self.embedding_VD.to(dtype), positions_PD=self.positions_PD.to(dtype))
+
+    def _map(self, linear: Callable[[Linear], Linear], norm: Callable[[Norm], Norm]) -> "DecoderWeights":
+        def changed(part: Any) -> Any:
+            if isinstance(part, Linear):
+                return linear(part)
+            if isinstance(part, Norm):
+                return norm(part)
+            if isinstance(part, SelfAttention | SourceAttention | FeedForward):
+                return type(part)(**{name: changed(value) for name, value in vars(part).items()})
+            return part
+
+        layers = tuple(tuple(changed(block) for block in layer) for layer in self.layers)
+        return replace(self, layers=layers, norm=norm(self.norm), output=linear(self.output))
 
     def positions(self, count: int) -> Tensor:
         """The first ``count`` or more positional encodings, (P, D)."""

@@ -1,0 +1,39 @@
+"""The time of a corpus's gated experiments against its dense one."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from speechgate.decoding.decode import examples_of
+from speechgate.decoding.timing import times_against_dense
+from speechgate.errors import ConfigError
+from speechgate.model.checkpoint import load_checkpoint
+from speechgate.recipe import Recipe, decode_options
+from speechgate.runinfo import pick_device
+
+
+def bench_experiments(recipe: Recipe, names: Sequence[str]) -> Table:
+    """A table of the time of gated experiments against the dense one, measured turn by turn on the test split.
+
+    Raises:
+        ConfigError: there is no gated experiment.
+    """
+    device = pick_device()
+    dense_folder = recipe.folder_of("dense")
+    folders = [recipe.folder_of(name) for name in names] or sorted(
+        path.parent for path in recipe.home.glob("**/model.safetensors") if "gates_" in path.parent.name
+    )
+    if not folders:
+        raise ConfigError(f"no gated experiment below {recipe.home}: train one with --sparsity first")
+    examples = examples_of(recipe.cuts("test"), recipe.available_tasks())
+    table = Table(title="Time against the dense model (1 = as slow), equal audio and output length")
+    table.add_column("experiment")
+    rows = {}
+    for folder in folders:
+        gated, dense = load_checkpoint(folder, device), load_checkpoint(dense_folder, device)
+        rows[folder.name] = times_against_dense(gated, dense, examples, decode_options("beam"))
+    for task in next(iter(rows.values())):
+        table.add_column(task, justify="right")
+    for name, ratios in rows.items():
+        table.add_row(name, *(f"{ratio:.2f}" for ratio in ratios.values()))
+    return table

@@ -1,0 +1,259 @@
+"""``speechgate bench``: every case of one model, timed turn by turn, to bench.json and a figure."""
+
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechgate.bench.figure import write_figure
+from speechgate.bench.machine import Crowding, describe
+from speechgate.bench.profile import module_times
+from speechgate.bench.subject import Found, Subject, same
+from speechgate.bench.timing import Parts, Samples, take_turns
+from speechgate.decoding.engine import Engine
+from speechgate.decoding.execution import Execution
+from speechgate.decoding.search import SearchOptions
+from speechgate.files import write_json
+from speechgate.gates.sites import kinds_of
+from speechgate.model.build import count_parameters
+from speechgate.runinfo import run_info
+
+SCHEMA = 1
+STACKS = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure; ``espnet`` runs ESPnet's search beside this engine, which takes most of the time."""
+
+    model: str = "small"
+    vocabulary: int = 2000
+    audio_s: float = 30.0
+    tokens: int = 60
+    beam: int = 5
+    ctc_weight: float = 0.3
+    batch: int = 8
+    repeats: int = 3
+    espnet: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of decoding: the engine, CTC's weight, the batch and the masks (B or 1, S) of its utterances."""
+
+    name: str
+    engine: str
+    ctc_weight: float
+    batch: int
+    open_BS: Tensor
+    mask: str = "dense"
+
+
+class Bench:
+    """One run of the benchmark."""
+
+    def __init__(self, options: BenchOptions, execution: Execution, device: torch.device) -> None:
+        self.options, self.execution, self.device = options, execution, device
+        self.subject = Subject(options.model, options.vocabulary, device)
+        self._found: dict[str, Found] = {}
+        self._engines: dict[float, Engine] = {}
+        for ctc_weight in sorted({0.0, options.ctc_weight}):
+            search = SearchOptions(beam_size=options.beam, ctc_weight=ctc_weight, fixed_steps=options.tokens, nbest=3)
+            self._engines[ctc_weight] = self.subject.engine(search, execution)
+
+    def cases(self) -> list[Case]:
+        subject, options = self.subject, self.options
+        dense = torch.ones(1, len(subject.gates.sites), dtype=torch.bool)
+        half = {name: subject.mask(stacks)[None] for name, stacks in HALVES.items()}
+        mixed = torch.stack([subject.mask(("decoder",), seed) for seed in range(options.batch)])
+        cases = []
+        for ctc_weight in self._engines:
+            for batch in sorted({1, options.batch}):
+                tail = f"b{batch} ctc{ctc_weight:g}"
+                if options.espnet:
+                    cases.append(Case(f"espnet dense {tail}", "espnet", ctc_weight, batch, dense))
+                cases.append(Case(f"dense {tail}", "speechgate", ctc_weight, batch, dense))
+                for name, open_BS in half.items():
+                    cases.append(Case(f"{name} {tail}", "speechgate", ctc_weight, batch, open_BS, name))
+                if batch > 1:
+                    cases.append(Case(f"mixed decoder50 {tail}", "speechgate", ctc_weight, batch, mixed, "mixed"))
+        for stack in STACKS:
+            for kind in kinds_of(subject.gates.sites, stack):
+                open_BS = subject.without(stack, kind)[None]
+                cases.append(Case(f"no {stack}.{kind} b1 ctc0", "speechgate", 0.0, 1, open_BS, f"{stack}.{kind}"))
+        return cases
+
+    def runner(self, case: Case) -> Callable[[], Parts]:
+        engine = self._engines[case.ctc_weight]
+        speech_BN, lengths_B = self.subject.audio(self.options.audio_s, case.batch)
+
+        def run() -> Parts:
+            if case.engine == "espnet":
+                parts, found = self.subject.run_espnet(engine.options, speech_BN, lengths_B, case.open_BS)
+            else:
+                parts, found = self.subject.run(engine, speech_BN, lengths_B, case.open_BS)
+            self._found[case.name] = found
+            return parts | {"total_ms": sum(parts[f"{name}_ms"] for name in ("encoder", "ctc_head", "decoder"))}
+
+        return run
+
+    def profile(self, batch: int, ctc_weight: float) -> dict[str, float]:
+        """Milliseconds of each kind of module in the dense model."""
+        speech_BN, lengths_B = self.subject.audio(self.options.audio_s, batch)
+        dense = torch.ones(1, len(self.subject.gates.sites), dtype=torch.bool)
+        with module_times(self.subject.model, self.device) as spent:
+            self.subject.run(self._engines[ctc_weight], speech_BN, lengths_B, dense)
+        return dict(spent)
+
+    def record(self, case: Case, samples: Samples, dense: Samples, profile: dict[str, float]) -> dict[str, Any]:
+        options = self.options
+        stacks = {stack: case.open_BS[:, self.subject.gates.sites_of(stack)].float().mean() for stack in STACKS}
+        encoder, head, decoder = (samples.median(part) for part in ("encoder_ms", "ctc_head_ms", "decoder_ms"))
+        steps = options.tokens * case.batch
+        reference = self._found.get(f"espnet dense b{case.batch} ctc{case.ctc_weight:g}")
+        compared = case.mask == "dense" and case.engine == "speechgate" and reference is not None
+        total = samples.median("total_ms")
+        return {
+            "name": case.name,
+            "audio_s": options.audio_s,
+            "batch": case.batch,
+            "beam": options.beam,
+            "ctc_weight": case.ctc_weight,
+            "tokens": options.tokens,
+            "engine": case.engine,
+            "sparsity_decoder": round(1 - float(stacks["decoder"]), 4),
+            "sparsity_encoder": round(1 - float(stacks["encoder"]), 4),
+            "encoder_ms": encoder,
+            "ctc_head_ms": head,
+            "decoder_ms": decoder,
+            "total_ms": total,
+            **{key: samples.median(key) for key in ("encoder_cpu_ms", "ctc_head_cpu_ms", "decoder_cpu_ms")},
+            "ms_per_token": decoder / steps,
+            "real_time_factor": total / 1e3 / (options.audio_s * case.batch),
+            "same_hypotheses": same(self._found[case.name], reference or []) if compared else None,
+            "skip_efficiency": self.efficiency(case, samples, dense, profile),
+            **self.floors(case),
+            "samples": len(samples.parts),
+            "dropped": samples.dropped,
+            "disturbed": samples.disturbed,
+        }
+
+    def efficiency(self, case: Case, samples: Samples, dense: Samples, profile: dict[str, float]) -> float | None:
+        """Time saved over the time that the closed modules take in the dense model; None where none is closed."""
+        if case.engine != "speechgate" or bool(case.open_BS.all()):
+            return None
+        sites = self.subject.gates.sites
+        layers = {stack: len([s for s in sites if s.stack == stack]) / len(kinds_of(sites, stack)) for stack in STACKS}
+        closed_S = (~case.open_BS).float().mean(0).tolist()
+        time_closed = sum(
+            share * profile[f"{site.stack}.{site.kind}"] / layers[site.stack]
+            for site, share in zip(sites, closed_S, strict=True)
+        )
+        at = {str(site): i for i, site in enumerate(sites)}
+        merges = range(int(layers["encoder"]))
+        both = [closed_S[at[f"encoder.{i}.attn"]] * closed_S[at[f"encoder.{i}.cgmlp"]] for i in merges]
+        time_closed += sum(both) * profile["encoder.merge"] / layers["encoder"]
+        saved = sum(dense.median(part) - samples.median(part) for part in ("encoder_ms", "decoder_ms"))
+        return saved / time_closed
+
+    def floors(self, case: Case) -> dict[str, float]:
+        """Multiply-accumulates of the case, by the table of ``gates.cost``, and bytes of weights its steps read."""
+        table, options = self._engines[case.ctc_weight].cost, self.options
+        features = int(options.audio_s * 16_000) // self.subject.model.frontend.hop_length + 1
+        frames = ((features - 1) // 2 - 1) // 2
+        rows = case.open_BS.expand(case.batch, -1)
+        macs = sum(table.utterance_macs(row, features, frames, options.tokens, options.beam)[0] for row in rows)
+        decoder = self.subject.model.decoder
+        kinds = {"self_attn": "self_attn", "src_attn": "src_attn", "ffn": "feed_forward"}
+        read = count_parameters(decoder.output_layer)
+        for site, is_open in zip(self.subject.gates.sites, rows.any(0).tolist(), strict=True):
+            if site.stack == "decoder" and is_open:
+                read += count_parameters(getattr(decoder.decoders[site.layer], kinds[site.kind]))
+        width = 2 if self.execution.precision == "bfloat16" else 4
+        return {"gmacs": macs / 1e9, "gbytes_read_by_steps": read * width * options.tokens / 1e9}
+
+
+HALVES = {"decoder50": ("decoder",), "encoder50": ("encoder",), "both50": ("encoder", "decoder")}
+
+
+def run_bench(
+    options: BenchOptions, execution: Execution, device: torch.device, out: Path, said: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure, and write bench.json and bench.png into ``out``; returns what bench.json holds."""
+    said("the machine")
+    machine = describe(device, execution)
+    bench = Bench(options, execution, device)
+    crowding = Crowding(torch.get_num_threads())
+    cases = bench.cases()
+    samples: dict[str, Samples] = {}
+    for ctc_weight in sorted({case.ctc_weight for case in cases}):
+        for batch in sorted({case.batch for case in cases}):
+            group = [case for case in cases if (case.ctc_weight, case.batch) == (ctc_weight, batch)]
+            runners = {case.name: bench.runner(case) for case in group}
+            samples |= take_turns(runners, options.repeats, crowding, said)
+    said("modules one by one")
+    profiles = {key: bench.profile(*key) for key in {(case.batch, case.ctc_weight) for case in cases}}
+    records = []
+    for case in cases:
+        dense = samples[f"dense b{case.batch} ctc{case.ctc_weight:g}"]
+        profile = profiles[case.batch, case.ctc_weight]
+        records.append(bench.record(case, samples[case.name], dense, profile))
+    machine["others"] = crowding.summary
+    machine["peak_memory_mb"] = _peak_memory_mb(device)
+    result = {
+        "schema": SCHEMA,
+        "machine": machine,
+        "model": {
+            "name": options.model,
+            "vocabulary": len(bench.subject.checkpoint.tokenizer.token_list),
+            "parameters": count_parameters(bench.subject.model),
+            "encoder_layers": len(bench.subject.model.encoder.encoders),
+            "decoder_layers": len(bench.subject.model.decoder.decoders),
+            "width": bench.subject.model.encoder.output_size(),
+        },
+        "cases": records,
+        "profiles": [
+            {"batch": batch, "ctc_weight": weight, "ms": profile} for (batch, weight), profile in profiles.items()
+        ],
+        "ratios": ratios(records, options),
+        "run": run_info(device),
+    }
+    write_json(out / "bench.json", result)
+    write_figure(result, out / "bench.png")
+    return result
+
+
+def ratios(records: list[dict[str, Any]], options: BenchOptions) -> dict[str, float]:
+    """The headline ratios; those with "_ctc" are with CTC.  ESPnet's batch is its own of the same size."""
+    by_name = {record["name"]: record for record in records}
+    values: dict[str, float] = {}
+    for ctc_weight in sorted({0.0, options.ctc_weight}):
+        mark = "_ctc" if ctc_weight else ""
+        for batch in sorted({1, options.batch}):
+            tail = f"b{batch} ctc{ctc_weight:g}"
+            ours = by_name[f"dense {tail}"]
+            theirs = by_name.get(f"espnet dense {tail}")
+            if theirs is not None:
+                decoding = ours["decoder_ms"] + ours["ctc_head_ms"]
+                values[f"espnet_over_speechgate_b{batch}{mark}"] = theirs["decoder_ms"] / decoding
+                values[f"espnet_over_speechgate_encoder_b{batch}{mark}"] = theirs["encoder_ms"] / ours["encoder_ms"]
+            for name in HALVES:
+                half = by_name[f"{name} {tail}"]
+                values[f"time_vs_dense_{name}_b{batch}{mark}"] = half["total_ms"] / ours["total_ms"]
+            decoder = by_name[f"decoder50 {tail}"]["decoder_ms"]
+            values[f"decoder_time_vs_dense_decoder50_b{batch}{mark}"] = decoder / ours["decoder_ms"]
+            encoder = by_name[f"encoder50 {tail}"]["encoder_ms"]
+            values[f"encoder_time_vs_dense_encoder50_b{batch}{mark}"] = encoder / ours["encoder_ms"]
+    values["time_vs_dense_decoder50"] = values["time_vs_dense_decoder50_b1"]
+    values["time_vs_dense_both50"] = values["time_vs_dense_both50_b1"]
+    return values
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,124 @@
+"""The encoder and the CTC head as they are, with faster kernels beneath them.
+
+While ``EncoderKernels.in_use`` lasts, modules of the model compute otherwise:
+
+- linear layers with weights packed beforehand (see ``search.linear``);
+- the subsampling's convolutions channels-last;
+- depthwise convolutions over time, which PyTorch runs on the CPU channel by channel, as channels-last ones of two
+  dimensions: the encoder's frames lie so in memory already;
+- attention by PyTorch's fused kernel, by ESPnet's own switch; in bfloat16, where that is asked for, if positions are
+  absolute.
+
+Afterwards the model is as before.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechgate.decoding.search.linear import Linear, can_pack
+from speechgate.model.espnet_compat import MultiHeadedAttention
+
+Kernel = Callable[..., Tensor]
+
+
+class EncoderKernels:
+    """The kernels for one ESPnetS2TModel; weights are copied now, so a model that trains on needs new ones.
+
+    Args:
+        model: on a CPU, in float32, to be packed; elsewhere only attention changes.
+        dtype: of the products of linear layers and of the subsampling: float32 or bfloat16.
+        packed: False leaves everything but attention to PyTorch's defaults.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype, packed: bool) -> None:
+        self._attentions = [layer.attn for layer in model.encoder.encoders if hasattr(layer.attn, "use_sdpa")]
+        self._kernels: list[tuple[nn.Module, Kernel]] = []
+        if packed:
+            for module in [*model.encoder.modules(), *model.ctc.modules()]:
+                kernel = _kernel(module, dtype)
+                if kernel is not None:
+                    self._kernels.append((module, kernel))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Run the model's encoder and CTC head with these kernels."""
+        before = [attention.use_sdpa for attention in self._attentions]
+        try:
+            for attention in self._attentions:
+                attention.use_sdpa = True
+            for module, kernel in self._kernels:
+                vars(module)["forward"] = kernel
+            yield
+        finally:
+            for module, _ in self._kernels:
+                vars(module).pop("forward", None)
+            for attention, value in zip(self._attentions, before, strict=True):
+                attention.use_sdpa = value
+
+
+def _kernel(module: nn.Module, dtype: torch.dtype) -> Kernel | None:
+    """What computes ``module`` faster on the CPU, if it is one of the kinds above."""
+    if isinstance(module, nn.Linear) and can_pack(module.weight, dtype):
+        return Linear.of(module).pack(dtype)
+    if isinstance(module, nn.Conv2d) and module.groups == 1 and can_pack(module.weight, dtype):
+        return _Conv2d(module, dtype)
+    if isinstance(module, nn.Conv1d) and module.groups == module.in_channels and can_pack(module.weight, dtype):
+        return _DepthwiseConv1d(module)
+    if dtype is not torch.float32 and type(module) is MultiHeadedAttention:
+        return _Attention(module, dtype)
+    return None
+
+
+class _Attention:
+    """Attention whose products of queries, keys and values are in ``dtype``."""
+
+    def __init__(self, module: MultiHeadedAttention, dtype: torch.dtype) -> None:
+        self._module, self._dtype = module, dtype
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        module = self._module
+        query, key, value = (x.to(self._dtype) for x in module.forward_qkv(query, key, value))
+        attended_BHTE = F.scaled_dot_product_attention(query, key, value, None if mask is None else mask[:, None])
+        return module.linear_out(attended_BHTE.float().transpose(1, 2).flatten(2))
+
+
+class _Conv2d:
+    """A convolution in channels-last layout; its output stays in ``dtype``, since another or a linear follows."""
+
+    def __init__(self, module: nn.Conv2d, dtype: torch.dtype) -> None:
+        self._module, self._dtype = module, dtype
+        self._weight = module.weight.detach().to(dtype, memory_format=torch.channels_last)
+        self._bias = None if module.bias is None else module.bias.detach().to(dtype)
+
+    def __call__(self, x_BCTF: Tensor) -> Tensor:
+        module = self._module
+        x_BCTF = x_BCTF.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x_BCTF, self._weight, self._bias, module.stride, module.padding, module.dilation)
+
+
+class _DepthwiseConv1d:
+    """A depthwise convolution over time, as one over an image of height 1, channels last."""
+
+    def __init__(self, module: nn.Conv1d) -> None:
+        self._module = module
+        self._weight = module.weight.detach()[:, :, None]
+        self._bias = None if module.bias is None else module.bias.detach()
+
+    def __call__(self, x_BCT: Tensor) -> Tensor:
+        module = self._module
+        x_BC1T = x_BCT[:, :, None].contiguous(memory_format=torch.channels_last)
+        out_BC1T = F.conv2d(
+            x_BC1T,
+            self._weight,
+            self._bias,
+            (1, *module.stride),
+            (0, *module.padding),
+            (1, *module.dilation),
+            module.groups,
+        )
+        return out_BC1T[:, :, 0]

@@ -1,0 +1,42 @@
+"""Batches that do not fit in memory are worked off in halves."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+
+
+class BatchHalvedWarning(UserWarning):
+    """A batch did not fit in memory and was decoded in halves; smaller batches would save the time of the attempt."""
+
+
+def halving[T](work: Callable[[slice], list[T]], count: int) -> list[T]:
+    """Return ``work(slice(0, count))``, in as many parts as memory asks for.
+
+    Raises:
+        torch.OutOfMemoryError, RuntimeError: an item does not fit alone.
+    """
+
+    def part(begin: int, end: int) -> list[T]:
+        try:
+            return work(slice(begin, end))
+        except RuntimeError as error:
+            if not _is_out_of_memory(error) or end - begin == 1:
+                raise
+        # Out of the handler, where the error no longer holds the frames, and they their tensors.
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"a batch of {end - begin} utterances does not fit in memory: decoded in halves",
+            BatchHalvedWarning,
+            stacklevel=3,
+        )
+        middle = (begin + end) // 2
+        return part(begin, middle) + part(middle, end)
+
+    return part(0, count)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On the CPU PyTorch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

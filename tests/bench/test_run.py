@@ -1,0 +1,93 @@
+"""The benchmark of a tiny model: the contract of bench.json, and how runs are timed."""
+
+import json
+
+import pytest
+import torch
+
+from speechgate.bench.machine import Crowding
+from speechgate.bench.profile import module_times
+from speechgate.bench.run import BenchOptions, run_bench
+from speechgate.bench.subject import Subject
+from speechgate.bench.table import ratios_table
+from speechgate.bench.timing import Samples, take_turns
+from speechgate.decoding.execution import Execution
+from speechgate.decoding.search import SearchOptions
+from speechgate.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench")
+    options = BenchOptions("debug", 60, audio_s=1.0, tokens=3, beam=2, batch=2, repeats=1)
+    run_bench(options, Execution(), CPU, out, lambda text: None)
+    assert (out / "bench.png").stat().st_size > 1000
+    return json.loads((out / "bench.json").read_text())
+
+
+def test_contract(result):
+    assert result["schema"] == 1
+    assert result["machine"]["threads"] == torch.get_num_threads()
+    assert min(result["machine"][key] for key in ("gmacs_per_second", "gbytes_per_second")) > 0
+    keys = {"name", "audio_s", "batch", "beam", "ctc_weight", "tokens", "engine", "sparsity_decoder"}
+    keys |= {"sparsity_encoder", "encoder_ms", "decoder_ms", "total_ms", "ms_per_token", "same_hypotheses"}
+    for case in result["cases"]:
+        assert keys | {"skip_efficiency", "gmacs"} <= case.keys()
+        assert case["total_ms"] >= case["encoder_ms"] + case["decoder_ms"] > 0
+        assert (case["skip_efficiency"] is None) == (case["sparsity_decoder"] + case["sparsity_encoder"] == 0)
+    ratios = {"espnet_over_speechgate_b1", "espnet_over_speechgate_b2", "time_vs_dense_decoder50"}
+    assert ratios | {"time_vs_dense_both50"} <= result["ratios"].keys()
+
+
+def test_both_engines_find_the_same(result):
+    compared = {
+        case["name"]: case["same_hypotheses"] for case in result["cases"] if case["same_hypotheses"] is not None
+    }
+    assert compared == {f"dense b{batch} ctc{weight}": True for batch in (1, 2) for weight in ("0", "0.3")}
+
+
+def test_half_of_the_modules_are_closed_and_every_kind_once(result):
+    by_name = {case["name"]: case for case in result["cases"]}
+    assert by_name["both50 b1 ctc0"]["sparsity_decoder"] == pytest.approx(0.5, abs=0.2)
+    assert by_name["decoder50 b1 ctc0"]["sparsity_encoder"] == 0
+    assert (
+        by_name["both50 b1 ctc0"]["gmacs"] < by_name["decoder50 b1 ctc0"]["gmacs"] < by_name["dense b1 ctc0"]["gmacs"]
+    )
+    assert sum(name.startswith("no ") for name in by_name) == 7
+
+
+def test_table_shows_every_case(result):
+    assert ratios_table(result).row_count == len(result["cases"])
+
+
+def test_profile_times_every_kind_and_leaves_no_trace():
+    subject = Subject("debug", 60, CPU)
+    engine = subject.engine(SearchOptions(beam_size=2, fixed_steps=2), Execution())
+    everything = torch.ones(1, len(subject.gates.sites), dtype=torch.bool)
+    with module_times(subject.model, CPU) as spent:
+        subject.run(engine, *subject.audio(1.0, 1), everything)
+    assert {f"{site.stack}.{site.kind}" for site in subject.gates.sites} <= spent.keys()
+    assert {"encoder.merge", "encoder.subsampling", "frontend", "decoder.output", "ctc.prefix_scores"} <= spent.keys()
+    before = dict(spent)
+    subject.run(engine, *subject.audio(1.0, 1), everything)
+    assert dict(spent) == before
+
+
+def test_turns_are_taken_and_disturbed_runs_dropped():
+    order = []
+    candidates = {name: (lambda name=name: order.append(name) or {"total_ms": 1.0}) for name in "ab"}
+    samples = take_turns(candidates, 2, Crowding(threads=1), lambda text: None)
+    assert order == list("ababab")
+    assert len(samples["a"].parts) == 2
+    runs = [{"ms": value} for value in (1.0, 2.0, 90.0)]
+    assert Samples(runs, [False, False, True]).median("ms") == 1.5
+    assert Samples(runs, [False, False, True]).dropped == 1
+    few = Samples(runs, [False, True, True])
+    assert (few.median("ms"), few.dropped, few.disturbed) == (2.0, 0, True)
+
+
+def test_unknown_model_is_refused():
+    with pytest.raises(ConfigError, match=r"smal.*small"):
+        Subject("smal", 60, CPU)

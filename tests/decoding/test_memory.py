@@ -1,0 +1,61 @@
+"""Batches that do not fit are halved; anything else that fails, fails."""
+
+import pytest
+import torch
+
+from speechgate.decoding.engine import Engine
+from speechgate.decoding.memory import BatchHalvedWarning, halving
+from speechgate.decoding.search import SearchOptions
+from tests.model.tiny import TASKS, checkpoint_of, random_model, searchable, speech, tiny_config
+
+CPU_MESSAGE = (
+    "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(CPU_MESSAGE)])
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_parts_fit_and_order_is_kept(error, room):
+    parts = []
+
+    def work(rows: slice) -> list[int]:
+        items = list(range(7))[rows]
+        if len(items) > room:
+            raise error
+        parts.append(len(items))
+        return items
+
+    with pytest.warns(BatchHalvedWarning, match="batch of 7"):
+        assert halving(work, 7) == list(range(7))
+    assert max(parts) <= room
+
+
+def test_one_that_does_not_fit_alone_and_other_errors_are_raised():
+    def fail(error: RuntimeError):
+        def work(rows: slice) -> list[int]:
+            raise error
+
+        return work
+
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(BatchHalvedWarning):
+        halving(fail(torch.OutOfMemoryError("full")), 2)
+    with pytest.raises(RuntimeError, match="shapes"):
+        halving(fail(RuntimeError("shapes differ")), 2)
+
+
+def test_engine_decodes_a_halved_batch_as_the_whole(monkeypatch):
+    config = tiny_config()
+    engine = Engine(checkpoint_of(searchable(random_model(config)), config), SearchOptions(beam_size=2))
+    batch, tasks = speech([5_000, 4_000, 6_000]), list(TASKS)
+    expected = engine.decode(*batch, tasks)
+    decode = engine._decode
+
+    def small(speech_BN, lengths_B, tasks, context):
+        if len(tasks) > 1:
+            raise torch.OutOfMemoryError("full")
+        return decode(speech_BN, lengths_B, tasks, context)
+
+    monkeypatch.setattr(engine, "_decode", small)
+    with pytest.warns(BatchHalvedWarning):
+        found = engine.decode(*batch, tasks)
+    assert [each.text for each in found] == [each.text for each in expected]
