@@ -14,6 +14,7 @@ from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
 from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder, EBranchformerEncoderLayer
 from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.specaug.specaug import SpecAug
+from espnet2.layers.global_mvn import GlobalMVN
 from espnet2.layers.utterance_mvn import UtteranceMVN
 from espnet2.legacy.nets.pytorch_backend.conformer.convolution import mask_padded_frames
 from espnet2.legacy.nets.pytorch_backend.nets_utils import make_pad_mask
@@ -28,6 +29,7 @@ __all__ = [
     "EBranchformerEncoder",
     "EBranchformerEncoderLayer",
     "ESPnetS2TModel",
+    "GlobalMVN",
     "SpecAug",
     "TransformerDecoder",
     "UtteranceMVN",
