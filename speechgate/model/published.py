@@ -1,4 +1,4 @@
-"""Checkpoints in ESPnet's own format (OWSM v3.1 and v4): a YAML configuration, weights, tokens and pieces.
+"""Checkpoints in ESPnet's own format (as OWSM): a YAML configuration, weights, tokens and pieces.
 
 A folder as published holds exp/.../config.yaml with the tokens in it, exp/.../*.pth, a sentencepiece model bpe.model,
 and for models with global statistics feats_stats.npz; the weights hold those statistics too, and theirs are used.
