@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from speechgate.errors import ConfigError, SpeechgateError
+from speechgate.errors import ConfigError, SpeechgateError, Stopped
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -129,6 +129,38 @@ def train(
         recipe.prepare("auto")
     for experiment in experiments:
         print(recipe.train(experiment, _list(task), _list(lang), init=init))
+
+
+@app.command("import-espnet")
+def import_espnet_command(
+    folder: Annotated[Path, typer.Argument(help="a published model: config.yaml, *.pth and bpe.model below it")],
+    out: Annotated[Path, typer.Option(help="checkpoint folder to write")],
+    weights: Annotated[Path | None, typer.Option(help="which .pth, where there are several")] = None,
+) -> None:
+    """Turn a model in ESPnet's own format (OWSM) into a checkpoint of this project."""
+    from speechgate.model.checkpoint import save_checkpoint
+    from speechgate.model.published import import_espnet
+    from speechgate.runinfo import run_info
+
+    checkpoint = import_espnet(folder, weights)
+    save_checkpoint(out, checkpoint, run_info("cpu") | {"imported": str(folder)})
+    print(f"{out}: {len(checkpoint.tokenizer)} tokens, languages: {' '.join(checkpoint.tokenizer.languages)}")
+
+
+@app.command("extend-tokens")
+def extend_tokens_command(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder of a dense model")],
+    symbols: Annotated[str, typer.Option(help="language and task symbols with commas, such as '<swa>,<st_swa>'")],
+    out: Annotated[Path, typer.Option(help="checkpoint folder to write")],
+) -> None:
+    """Teach a model's vocabulary a new language or task; fine-tune the result with train --init."""
+    from speechgate.model.checkpoint import load_checkpoint, save_checkpoint
+    from speechgate.model.published import extend_tokens
+    from speechgate.runinfo import run_info
+
+    extended = extend_tokens(load_checkpoint(checkpoint), _list(symbols))
+    save_checkpoint(out, extended, run_info("cpu") | {"extended": str(checkpoint)})
+    print(f"{out}: {len(extended.tokenizer)} tokens")
 
 
 @app.command()
@@ -390,6 +422,11 @@ def main() -> None:
     logging.disable(logging.WARNING)
     try:
         app()
+    except Stopped as stop:
+        print(f"speechgate: {stop}", file=sys.stderr)
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except SpeechgateError as error:
         print(f"speechgate: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)

@@ -24,7 +24,8 @@ class ModelConfig:
     """One model: keyword arguments of ESPnet's classes, a section a class.
 
     ``hybrid`` goes to ``ESPnetS2TModel`` (ctc_weight, lsm_weight...); ``specaug`` may be null.  ``encoder_class`` is
-    the encoder's name in ESPnet's recipes: e_branchformer, branchformer, conformer or transformer.
+    the encoder's name in ESPnet's recipes: e_branchformer, branchformer, conformer or transformer.  ``normalize`` takes
+    ``scope`` too: each utterance by its own statistics ("utterance"), or by those in the weights ("global").
     ``min_seconds`` pads shorter recordings with silence (OWSM's 30 s window, or what subsampling needs).
     """
 
@@ -146,6 +147,10 @@ class TrainConfig:
     by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
     ``recombine`` is the share of ASR examples replaced by words of other recordings (see data/recombine.py); it needs
     a checkpoint to continue from, whose CTC finds the words.
+    ``accumulate`` batches make an update.  ``checkpoint_every`` and ``log_every`` count updates.  ``exact_resume``
+    off begins a new data order at each resumption (docs/training.md).  ``on_oom``: "stop", or "halve" the seconds of
+    a batch and go on.  The model that is kept has the mean weights of ``average`` validations: the "best" or the
+    "last" (``average_of``).
     """
 
     updates: int = 1000
@@ -171,7 +176,20 @@ class TrainConfig:
     validate_every: int = 200
     patience: int = 0
     average: int = 1
+    average_of: str = "best"
+    accumulate: int = 1
+    checkpoint_every: int = 200
+    log_every: int = 20
+    exact_resume: bool = True
+    on_oom: str = "stop"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        choices("train.average_of", self.average_of, ("best", "last"))
+        choices("train.on_oom", self.on_oom, ("stop", "halve"))
+        for name in ("updates", "accumulate", "checkpoint_every", "validate_every", "log_every", "average"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}: give at least 1")
 
 
 @dataclass(frozen=True)

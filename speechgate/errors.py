@@ -26,3 +26,15 @@ class DownloadError(SpeechgateError):
 
 class CheckpointError(SpeechgateError):
     """A checkpoint that is missing, damaged, or belongs to another model; the message names the keys."""
+
+
+class TrainingError(SpeechgateError):
+    """A training that cannot go on: numbers that are not finite, or no memory left; the message names the cuts."""
+
+
+class Stopped(SpeechgateError):  # noqa: N818  (nothing went wrong)
+    """A run that a signal ended in good order; ``signal`` is its number."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -1,7 +1,8 @@
 """Data loaders: tasks mixed by temperature, batches filled by seconds of audio (lhotse)."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, cycle, islice
 from typing import Any
 
 from lhotse import CutSet
@@ -45,10 +46,18 @@ def train_loader(
     min_seconds: float,
     recombine: Recombiner | None = None,
     vectors: Mapping[str, int] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    skip: int = 0,
 ) -> DataLoader:
     """An endless loader of batches of about ``config.max_duration`` seconds, examples of similar length together.
 
-    ``vectors`` of the cuts (see ``load_vectors``) go along, here and in ``eval_loader``.
+    The first updates take the most demanding batches, so that a lack of memory shows at once.  All processes draw the
+    same stream of batches in turn: whatever their number, the mix of tasks is the same, and none runs out first.
+
+    Args:
+        vectors: of the cuts (see ``load_vectors``), to go along, here and in ``eval_loader``.
+        skip: batches of this process to pass over, used before a resumption.
     """
     kept = usable(cuts, config)
     sets = [expanded(kept, task) for task in tasks]
@@ -64,9 +73,41 @@ def train_loader(
         buffer_size=4000,
         num_cuts_for_bins_estimate=2000,
         sync_buckets=False,
+        rank=rank,
+        world_size=world_size,
     )
-    dataset = ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors)
-    return _loader(sampler, dataset, config.workers)
+    examples = [cut for each in sets for cut in each]
+    first = list(islice(cycle(hardest(examples, config.max_duration)), max(2, world_size * config.accumulate)))
+    order = DataOrder(first[rank::world_size], sampler, skip)
+    return _loader(order, ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors), config.workers)
+
+
+class DataOrder:
+    """The batches ``first`` and then those of ``sampler``, from number ``skip`` on."""
+
+    def __init__(self, first: Sequence[CutSet], sampler: Iterable[CutSet], skip: int) -> None:
+        self.first, self.sampler, self.skip = first, sampler, skip
+
+    def __iter__(self) -> Iterator[CutSet]:
+        return islice(chain(self.first, self.sampler), self.skip, None)
+
+
+def hardest(examples: Iterable[Cut], max_duration: float) -> list[CutSet]:
+    """Two batches of ``max_duration`` seconds: of the longest examples, and of those with most text a second."""
+
+    def filled(ordered: Sequence[Cut]) -> CutSet:
+        count, longest = 0, 0.0
+        for cut in ordered:
+            longest = max(longest, cut.duration)
+            if count and (count + 1) * longest > max_duration:
+                break
+            count += 1
+        return CutSet.from_cuts(ordered[:count])
+
+    examples = list(examples)
+    by_length = sorted(examples, key=lambda cut: (-cut.duration, cut.id))
+    by_text = sorted(examples, key=lambda cut: (-len(cut.supervisions[0].text or "") / cut.duration, cut.id))
+    return [filled(by_length), filled(by_text)]
 
 
 def eval_loader(
@@ -77,12 +118,19 @@ def eval_loader(
     min_seconds: float,
     workers: int = 0,
     vectors: Mapping[str, int] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader:
-    """One pass over all examples, sorted by length so that batches hold little padding."""
+    """One pass over all examples, sorted by length so that batches hold little padding.
+
+    Several processes share them; where fewer are left than processes, some are seen twice, for all must keep step.
+    """
     examples = sorted(expand(cuts, tasks), key=lambda cut: (-cut.duration, cut.id))
     if not examples:
         raise ManifestError(f"no cut of the manifest fits any of: {', '.join(map(str, tasks))}")
-    sampler = SimpleCutSampler(CutSet.from_cuts(examples), max_duration=max_duration, shuffle=False)
+    sampler = SimpleCutSampler(
+        CutSet.from_cuts(examples), max_duration=max_duration, shuffle=False, rank=rank, world_size=world_size
+    )
     return _loader(sampler, ExampleDataset(tokenizer, min_seconds, vectors=vectors), workers)
 
 

@@ -5,11 +5,14 @@ Shapes: B batch, N samples, T frames, D features, V tokens.
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from speechgate.config import ModelConfig, check_keys
+from speechgate.config import ModelConfig, check_keys, choices
 from speechgate.errors import ConfigError
 from speechgate.model import espnet_compat as espnet
 
@@ -32,7 +35,7 @@ def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnet
     vocab_size = len(token_list)
     frontend = _make(espnet.DefaultFrontend, "frontend", config.frontend)
     specaug = None if config.specaug is None else _make(espnet.SpecAug, "specaug", config.specaug)
-    normalize = _make(espnet.UtteranceMVN, "normalize", config.normalize)
+    normalize = _normalizer(config.normalize, frontend.output_size())
     encoder_class = ENCODER_CLASSES[config.encoder_class]
     encoder = _make(encoder_class, "encoder", config.encoder, input_size=frontend.output_size())
     width = encoder.output_size()
@@ -63,6 +66,18 @@ def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnet
     except ValueError as error:
         raise ConfigError(f"model.init: {error}") from error
     return model
+
+
+def _normalizer(given: Mapping[str, Any], width: int) -> Any:
+    """Normalise each utterance by its own statistics or, with ``scope: global``, by those that come in the weights."""
+    given = dict(given)
+    scope = choices("model.normalize.scope", given.pop("scope", "utterance"), ("utterance", "global"))
+    if scope == "utterance":
+        return _make(espnet.UtteranceMVN, "normalize", given)
+    with TemporaryDirectory() as folder:  # ESPnet reads the statistics from a file
+        neutral = Path(folder) / "feats_stats.npz"
+        np.savez(neutral, count=1, sum=np.zeros(width, np.float32), sum_square=np.ones(width, np.float32))
+        return _make(espnet.GlobalMVN, "normalize", given, stats_file=neutral)
 
 
 def _make(cls: Any, section: str, given: Mapping[str, Any], **fixed: Any) -> Any:

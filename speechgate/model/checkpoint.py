@@ -162,6 +162,15 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): copy or train it again") from error
+    load_state(model, state, path)
+
+
+def load_state(model: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load ``state``, which came from ``path``, into ``model``, all keys and shapes being equal.
+
+    Raises:
+        CheckpointError: keys or shapes differ (the message names the first few).
+    """
     own = model.state_dict()
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is unknown" for name in state if name not in own]

@@ -17,6 +17,7 @@ from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder, EBr
 from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
 from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.specaug.specaug import SpecAug
+from espnet2.layers.global_mvn import GlobalMVN
 from espnet2.layers.utterance_mvn import UtteranceMVN
 from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
 from espnet2.legacy.nets.pytorch_backend.conformer.convolution import mask_padded_frames
@@ -45,6 +46,7 @@ __all__ = [
     "EBranchformerEncoder",
     "EBranchformerEncoderLayer",
     "ESPnetS2TModel",
+    "GlobalMVN",
     "LegacyRelPositionMultiHeadedAttention",
     "MultiHeadedAttention",
     "SpecAug",

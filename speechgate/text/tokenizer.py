@@ -4,6 +4,7 @@ Order of the ids: ``<blank> <unk> <na> <nolang>``, languages, tasks, ``<notimest
 """
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,35 +26,53 @@ _MODEL_FILE = "tokens.model"
 _MAX_SENTENCE_BYTES = 1 << 20
 
 
+_LANGUAGE = re.compile("<[a-z]{3}>")
+NOT_LANGUAGES = frozenset({*_FIRST, *_LAST, "<asr>"})
+
+
+def _is_special(token: str) -> bool:
+    """Whether it is a symbol such as <sos> or <1.20>, neither text nor a byte (<0x0A>)."""
+    return bool(re.fullmatch(r"<(?!0x)[^<>\s]+>", token))
+
+
 class Tokenizer:
     """Encode normalised text; know the special symbols.
 
     ``token_list`` is every token in the order of the ids; ``specials`` the ids that are not pieces of text.
     """
 
-    def __init__(self, languages: Sequence[str], tasks: Sequence[str], model: bytes) -> None:
-        """``languages`` and ``tasks`` are symbols ("<deu>", "<asr>"); ``model`` is sentencepiece's serialized model."""
+    def __init__(
+        self, languages: Sequence[str], tasks: Sequence[str], model: bytes, token_list: Sequence[str] | None = None
+    ) -> None:
+        """``languages`` and ``tasks`` are symbols ("<deu>", "<asr>"); ``model`` is sentencepiece's serialized model.
+
+        ``token_list`` gives another order of the tokens, or more of them, as published models have.
+        """
         self.languages = tuple(sorted(set(languages)))
         self.tasks = tuple(sorted(set(tasks)))
         self._model = model
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        # Piece 0 is sentencepiece's own unknown, which `<unk>` stands for here.
-        pieces = [self._pieces.id_to_piece(piece) for piece in range(1, self._pieces.get_piece_size())]
-        head = [*_FIRST, *self.languages, *self.tasks, NO_TIMESTAMPS]
-        self.token_list: list[str] = [*head, *pieces, *_LAST]
-        self._first_piece = len(head)
-        self._end_of_pieces = len(head) + len(pieces)
-        self.specials = frozenset(range(len(head))) | frozenset(range(self._end_of_pieces, len(self.token_list)))
-        self.blank, self.unk, self.na = 0, 1, 2
-        self.sos, self.eos, self.sop = range(self._end_of_pieces, self._end_of_pieces + len(_LAST))
+        pieces = [self._pieces.id_to_piece(piece) for piece in range(self._pieces.get_piece_size())]
+        if token_list is None:
+            # Piece 0 is sentencepiece's own unknown, which `<unk>` stands for here.
+            token_list = [*_FIRST, *self.languages, *self.tasks, NO_TIMESTAMPS, *pieces[1:], *_LAST]
+        self.token_list: list[str] = list(token_list)
+        self._ids = {token: i for i, token in enumerate(self.token_list)}
+        # A published model's pieces include the special symbols, which are never text here.
+        text = {piece: i for i, piece in enumerate(pieces) if not _is_special(piece)}
+        self._piece_of = {self._ids[piece]: i for piece, i in text.items() if piece in self._ids}
+        self._complete = len(self._piece_of) == len(text)
+        self._token_of = {piece: token for token, piece in self._piece_of.items()}
+        self.specials = frozenset(range(len(self.token_list))) - self._piece_of.keys()
+        self.blank, self.unk, self.na = (self._ids[symbol] for symbol in _FIRST[:3])
+        self.sos, self.eos, self.sop = (self._ids[symbol] for symbol in _LAST)
 
     def __len__(self) -> int:
         return len(self.token_list)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a normalised text; what no piece covers becomes ``unk``."""
-        ids = self._pieces.encode(text)
-        return [self._first_piece + piece - 1 if piece else self.unk for piece in ids]
+        return [self._token_of.get(piece, self.unk) for piece in self._pieces.encode(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ``ids``; special symbols are dropped.
@@ -65,7 +84,7 @@ class Tokenizer:
         for token in ids:
             if not 0 <= token < len(self.token_list):
                 raise IndexError(f"token id {token} is outside the {len(self.token_list)} tokens")
-        return self._pieces.decode([token - self._first_piece + 1 for token in ids if token not in self.specials])
+        return self._pieces.decode([self._piece_of[token] for token in ids if token not in self.specials])
 
     def prompt(self, task: Task) -> list[int]:
         """Return the ids of the language, task and no-timestamps symbols that follow ``<sos>``.
@@ -79,13 +98,7 @@ class Tokenizer:
         ):
             if symbol not in known:
                 raise ConfigError(f"task {task}: the tokenizer has no {kind} {symbol}; it knows {', '.join(known)}")
-        languages = len(_FIRST)
-        tasks = languages + len(self.languages)
-        return [
-            languages + self.languages.index(task.language_symbol),
-            tasks + self.tasks.index(task.task_symbol),
-            tasks + len(self.tasks),
-        ]
+        return [self._ids[symbol] for symbol in (task.language_symbol, task.task_symbol, NO_TIMESTAMPS)]
 
     @classmethod
     def train(cls, texts: Iterable[str], tasks: Sequence[Task], units: Units, vocab_size: int) -> "Tokenizer":
@@ -155,14 +168,40 @@ class Tokenizer:
             raise CheckpointError(f"no usable tokenizer in {folder}: {error}; train one with `tokenize`") from error
         if NO_TIMESTAMPS not in tokens:
             raise CheckpointError(f"{tokens_file} has no {NO_TIMESTAMPS} token: not a tokenizer of this project")
-        middle = tokens[len(_FIRST) : tokens.index(NO_TIMESTAMPS)]
-        tasks = [symbol for symbol in middle if symbol == "<asr>" or symbol.startswith("<st_")]
+        return cls.of_tokens(tokens, model, str(model_file))
+
+    @classmethod
+    def of_tokens(cls, tokens: Sequence[str], model: bytes, where: str) -> "Tokenizer":
+        """The tokenizer with just these ``tokens``, in this order, on sentencepiece's ``model``, read from ``where``.
+
+        Raises:
+            CheckpointError: special symbols are missing, the model is damaged, or the two do not belong together.
+        """
+        if missing := {*_FIRST[:3], *_LAST, NO_TIMESTAMPS} - set(tokens):
+            raise CheckpointError(f"the tokens that go with {where} lack {', '.join(sorted(missing))}")
+        tasks = [symbol for symbol in tokens if symbol == "<asr>" or symbol.startswith("<st_")]
+        languages = [symbol for symbol in tokens if _LANGUAGE.fullmatch(symbol) and symbol not in NOT_LANGUAGES]
         try:
             if not model:
                 raise RuntimeError("it is empty")  # which sentencepiece would take for a model without pieces
-            tokenizer = cls([symbol for symbol in middle if symbol not in tasks], tasks, model)
+            tokenizer = cls(languages, tasks, model, tokens)
         except RuntimeError as error:
-            raise CheckpointError(f"{model_file} is not a sentencepiece model: {error}") from error
-        if tokenizer.token_list != tokens:
-            raise CheckpointError(f"{tokens_file} and {model_file} disagree: they come from two different tokenizers")
+            raise CheckpointError(f"{where} is not a sentencepiece model: {error}") from error
+        text = [token for token in tokens if not _is_special(token)]
+        if not tokenizer._complete or len(tokenizer._piece_of) != len(text) or len(set(tokens)) != len(tokens):
+            raise CheckpointError(f"the tokens and {where} disagree: they come from two different tokenizers")
         return tokenizer
+
+    def extended(self, symbols: Sequence[str]) -> "Tokenizer":
+        """The same with more language or task symbols ("<swa>", "<st_swa>"), after those that it has.
+
+        Raises:
+            ConfigError: a symbol is neither, or is known already.
+        """
+        for symbol in symbols:
+            is_task = symbol == "<asr>" or symbol.startswith("<st_")
+            if symbol in self._ids or not (is_task or _LANGUAGE.fullmatch(symbol)):
+                raise ConfigError(f"symbol {symbol!r} is known already, or neither a language such as <swa> nor a task")
+        at = self._ids[NO_TIMESTAMPS]
+        tokens = [*self.token_list[:at], *symbols, *self.token_list[at:]]
+        return Tokenizer.of_tokens(tokens, self._model, "the tokenizer's model")

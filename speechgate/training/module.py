@@ -1,7 +1,7 @@
 """The LightningModule: one step, one validation, the optimizer."""
 
 import random
-import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -14,14 +14,23 @@ from speechgate.data.batch import SAMPLE_RATE, Batch
 from speechgate.gates.context import Context
 from speechgate.gates.targets import target_of
 from speechgate.training.objective import hybrid_loss, sparsity_penalty
+from speechgate.training.randomness import seed_batch
 from speechgate.training.schedule import anneal, learning_rate_scale, penalty_scale
 from speechgate.training.teacher import WhisperTeacher, distillation_loss, student_frames
 
 
 class TrainingModule(L.LightningModule):
-    """Trains ``model`` (with its gates, if it has any) on batches of ``Batch``."""
+    """Trains ``model`` (with its gates, if it has any) on batches of ``Batch``.
 
-    def __init__(self, model: Any, config: TrainConfig, gates: GatesConfig | None) -> None:
+    Attributes:
+        batch: the one at work, for the message if memory runs out.
+        gradient_norm: of the last update, before it was clipped.
+    """
+
+    def __init__(
+        self, model: Any, config: TrainConfig, gates: GatesConfig | None, seconds_used: Callable[[], float]
+    ) -> None:
+        """``seconds_used`` gives the time spent training, over all resumptions."""
         super().__init__()
         self.model = model
         self.config = config
@@ -29,14 +38,14 @@ class TrainingModule(L.LightningModule):
         self.multipliers: nn.Parameter | None = None  # of the Lagrangian: a linear and a square one for each stack
         if gates is not None and gates.penalty == "lagrangian":
             self.multipliers = nn.Parameter(torch.zeros(len(model.gates.stacks), 2))
-        self.started = time.monotonic()
+        self.seconds_used = seconds_used
+        self.minutes = 0.0
+        self.batch: Batch | None = None
+        self.gradient_norm = torch.zeros(())
         self.teacher: WhisperTeacher | None = None
         if config.teacher is not None:
             self.teacher = WhisperTeacher(config.teacher.model)
             self.to_teacher = nn.Linear(model.encoder.output_size(), self.teacher.width)
-
-    def on_train_start(self) -> None:
-        self.started = time.monotonic()
 
     @property
     def progress(self) -> float:
@@ -44,12 +53,18 @@ class TrainingModule(L.LightningModule):
         by_updates = self.global_step / self.config.updates
         if not self.config.max_minutes:
             return by_updates
-        return min(1.0, max(by_updates, (time.monotonic() - self.started) / 60 / self.config.max_minutes))
+        return min(1.0, max(by_updates, self.minutes / self.config.max_minutes))
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        if self.config.max_minutes:  # by one clock, or the processes' schedules would part
+            self.minutes = self.trainer.strategy.broadcast(self.seconds_used()) / 60
+        seed_batch(self.config.seed, self.global_rank, index)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        self.batch = batch
         if self.config.speed_perturb:
             factor = random.choice(self.config.speed_perturb)
             speech_BN, lengths_B = AF.speed(batch.speech_BN, SAMPLE_RATE, factor, batch.speech_lengths)
@@ -62,8 +77,25 @@ class TrainingModule(L.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        limit = self.config.clip if self.config.clip > 0 else float("inf")
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.log("train/gradient_norm", self.gradient_norm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name in [name for name in checkpoint["state_dict"] if name.startswith("teacher.")]:
+            del checkpoint["state_dict"][name]  # it does not change, and comes from elsewhere
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.teacher is not None:
+            checkpoint["state_dict"] |= {f"teacher.{name}": each for name, each in self.teacher.state_dict().items()}
+
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.log("valid/loss", self._task_loss(batch, "valid"), prog_bar=True, batch_size=len(batch))
+        self.batch = batch
+        loss = self._task_loss(batch, "valid")
+        self.log("valid/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         if self.gates_config is not None:
             for stack, gates_BS in self.model.gates.gates_BS.items():
                 for task in sorted(set(batch.tasks)):
@@ -85,7 +117,7 @@ class TrainingModule(L.LightningModule):
         if "ctc" in parts:  # nats a token, to be held against the unigram entropy of the tokens
             parts["ctc"] = parts["ctc"] / batch.ctc_lengths.float().mean()
         for name, value in parts.items():
-            self.log(f"{split}/{name}", value, batch_size=len(batch))
+            self.log(f"{split}/{name}", value, batch_size=len(batch), sync_dist=split == "valid")
         return loss
 
     def _penalty(self, batch: Batch) -> Tensor:

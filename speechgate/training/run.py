@@ -1,8 +1,10 @@
 """One training run, from manifests to a checkpoint folder, told in the order in which it happens."""
 
+import dataclasses
 import json
-import shutil
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,23 +12,30 @@ from typing import Any
 import lightning as L
 import torch
 from lhotse.cut import Cut
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Timer
+from lightning.pytorch.strategies import DDPStrategy
 
-from speechgate.config import Experiment, TrainConfig, to_mapping
+from speechgate.config import Experiment, TrainConfig
 from speechgate.data.loaders import eval_loader, train_loader, usable
 from speechgate.data.recombine import Recombiner
-from speechgate.errors import CheckpointError, ConfigError
+from speechgate.errors import CheckpointError, ConfigError, TrainingError
 from speechgate.files import write_json, write_text
 from speechgate.gates.cost_ms import measure_ms
 from speechgate.model.build import build_model, count_parameters
-from speechgate.model.checkpoint import Checkpoint, average_states, load_checkpoint, save_checkpoint
+from speechgate.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from speechgate.runinfo import pick_device, run_info
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
 from speechgate.training.alignment import align_words
+from speechgate.training.checkpoints import Checkpoints, WholeFiles, newest, update_of, validation_interval
+from speechgate.training.data_order import Stream, halved, record, stream_at
+from speechgate.training.description import describe_run, require_same
+from speechgate.training.exclusive import exclusive
+from speechgate.training.losses import loggers, merged
 from speechgate.training.module import TrainingModule
+from speechgate.training.processes import Processes, started
 from speechgate.training.progress import ProgressLines
+from speechgate.training.watch import FiniteCheck, Throughput, describe
 
 
 def train(
@@ -39,68 +48,114 @@ def train(
 ) -> Path:
     """Train ``experiment`` on ``tasks`` and write the checkpoint to ``folder``; returns it.
 
-    A finished folder with the same configuration is left as it is.  ``init`` is a checkpoint to continue from: its
-    model, its tokens and, if it has them, its gates.
+    A finished folder with the same configuration is left as it is; an unfinished one goes on where it stopped, as does
+    a finished one that is now asked for more updates or minutes (docs/training.md).  ``init`` is a checkpoint to begin
+    from: its model, its tokens and, if it has them, its gates.
 
     Args:
         cuts: "train" and "dev" cuts.
 
     Raises:
         ConfigError: neither a model nor ``init`` is given, or both; an unknown precision.
-        CheckpointError: ``folder`` holds the checkpoint of another configuration.
+        CheckpointError: ``folder`` holds the training of another configuration (the message names the keys that
+            differ), another process trains there, or none of its checkpoints can be read.
+        TrainingError: the loss is not finite, or memory runs out.
+        Stopped: a signal ended the run, after a checkpoint.
     """
-    description = {**to_mapping(experiment), "tasks": [str(task) for task in tasks], "init": init and str(init)}
-    if is_done(folder, description):
-        return folder
-    L.seed_everything(experiment.train.seed, verbose=False)
-    torch.set_float32_matmul_precision("high")
-    checkpoint = _start(experiment, tokenizer, tasks, init)
-    config = experiment.train
-    if experiment.gates is not None and experiment.gates.unit == "ms":
-        checkpoint.model.gates.cost_S.copy_(measure_ms(checkpoint.model.to(pick_device())))
-    vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
-    module = TrainingModule(checkpoint.model, config, checkpoint.gates)
-    min_seconds = checkpoint.config.min_seconds
-    recombine = _recombiner(checkpoint, cuts["train"], config, init)
-    train_batches = train_loader(cuts["train"], tasks, checkpoint.tokenizer, config, min_seconds, recombine, vectors)
-    dev = usable(cuts["dev"], config)
-    dev_batches = eval_loader(dev, tasks, checkpoint.tokenizer, config.max_duration, min_seconds, vectors=vectors)
     work = folder / "training"
-    best = ModelCheckpoint(
-        work / "checkpoints",
-        monitor="valid/loss",
-        save_top_k=config.average,
-        filename="{step}",
-        auto_insert_metric_name=False,
-    )
-    trainer = _trainer(config, work, best)
-    size, device = count_parameters(checkpoint.model), trainer.accelerator.name()
-    print(f"{folder}: {size:,} parameters, {config.updates} updates on {device}")
-    trainer.fit(module, train_batches, dev_batches)
-    if not torch.isfinite(torch.tensor([float(trainer.callback_metrics["train/loss"])])).all():
-        raise ConfigError(f"{folder}: the loss is not finite; lower train.learning_rate")
-    if config.average > 1:
-        checkpoint.model.load_state_dict(_average(best, module))
-    write_text(folder / "losses.csv", (work / "metrics.csv").read_text())
-    info = run_info(trainer.strategy.root_device, config.seed) | {"description": description}
-    save_checkpoint(folder, checkpoint, info)
-    write_json(folder / "description.json", description)
-    shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    description = describe_run(experiment, tasks, init)
+    processes = started()
+    with exclusive(work / "lock") if processes.rank == 0 else nullcontext():
+        if (folder / "description.json").is_file():
+            earlier = json.loads((folder / "description.json").read_text())
+            if require_same(folder, earlier, description):
+                return folder
+            if newest(work / "checkpoints") is None:
+                raise CheckpointError(f"{work}/checkpoints is gone: {folder} cannot go on; choose another --name")
+        if (work / "description.json").is_file():
+            require_same(folder, json.loads((work / "description.json").read_text()), description)
+        if processes.rank == 0:
+            write_json(work / "description.json", description)
+            for left in (work / "checkpoints").glob(".*"):  # by a process that was killed while it wrote
+                left.unlink()
+        begin = True
+        while begin:
+            begin = _session(experiment, tasks, cuts, tokenizer, folder, init, description, processes)
     return folder
 
 
-def is_done(folder: Path, description: dict[str, Any]) -> bool:
-    """Whether ``folder`` holds the finished training of this very description.
-
-    Raises:
-        CheckpointError: it holds another's.
-    """
-    written = folder / "description.json"
-    if not written.is_file():
-        return False
-    if json.loads(written.read_text()) == json.loads(json.dumps(description)):
+def _session(
+    experiment: Experiment,
+    tasks: Sequence[Task],
+    cuts: dict[str, Iterable[Cut]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    init: Path | None,
+    description: dict[str, Any],
+    processes: Processes,
+) -> bool:
+    """Train from the last checkpoint, if there is one, to the end; True if it must begin anew with half the batch."""
+    config, work = experiment.train, folder / "training"
+    last = newest(work / "checkpoints")
+    done = update_of(last)
+    if done > config.updates:
+        raise ConfigError(f"train.updates is {config.updates}, but {folder} has had {done} updates: give at least that")
+    L.seed_everything(config.seed, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    checkpoint = _start(experiment, tokenizer, tasks, init)
+    if experiment.gates is not None and experiment.gates.unit == "ms":
+        checkpoint.model.gates.cost_S.copy_(measure_ms(checkpoint.model.to(pick_device())))
+    vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
+    clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
+    module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed)
+    keeper = Checkpoints(work / "checkpoints", config)
+    trainer = _trainer(config, work, clock, keeper, done, processes)
+    stream = stream_at(work, done, config)
+    if trainer.is_global_zero:
+        record(work, stream)
+    min_seconds = checkpoint.config.min_seconds
+    batches = train_loader(
+        cuts["train"],
+        tasks,
+        checkpoint.tokenizer,
+        dataclasses.replace(config, seed=stream.seed, max_duration=stream.max_duration),
+        min_seconds,
+        _recombiner(checkpoint, cuts["train"], config, init),
+        vectors,
+        trainer.global_rank,
+        trainer.world_size,
+        stream.to_pass_over(done, config.accumulate),
+    )
+    dev_batches = eval_loader(
+        usable(cuts["dev"], config),
+        tasks,
+        checkpoint.tokenizer,
+        stream.max_duration,
+        min_seconds,
+        vectors=vectors,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+    if trainer.is_global_zero:
+        device, size = trainer.accelerator.name(), count_parameters(checkpoint.model)
+        going_on = f", going on from update {done}" if done else ""
+        print(f"{folder}: {size:,} parameters, {config.updates} updates on {trainer.world_size} {device}{going_on}")
+    keeper.catch_signals()
+    try:
+        trainer.fit(module, batches, dev_batches, ckpt_path=last, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        _out_of_memory(trainer, module, stream, error)
+        record(work, halved(stream, update_of(newest(work / "checkpoints")), config))
         return True
-    raise CheckpointError(f"{folder} holds the training of another configuration: choose another --name, or remove it")
+    if trainer.is_global_zero:
+        if config.average > 1:
+            checkpoint.model.load_state_dict(keeper.averaged(module.device))
+        write_text(folder / "losses.csv", merged(work))
+        info = run_info(trainer.strategy.root_device, config.seed) | {"description": description}
+        save_checkpoint(folder, checkpoint, info)
+        write_json(folder / "description.json", description)
+    trainer.strategy.barrier()
+    return False
 
 
 def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], init: Path | None) -> Checkpoint:
@@ -135,42 +190,60 @@ def _recombiner(
     return Recombiner(aligned, config.recombine, config.seed)
 
 
-def _trainer(config: TrainConfig, work: Path, best: ModelCheckpoint) -> L.Trainer:
+def _trainer(
+    config: TrainConfig, work: Path, clock: Timer, keeper: Checkpoints, done: int, processes: Processes
+) -> L.Trainer:
     device = pick_device()
     precision: Any = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if device.type == "cuda" else "32-true"
     if precision not in ("bf16-mixed", "32-true"):
         raise ConfigError(f"train.precision: {precision!r} is not known; choose from: auto, bf16-mixed, 32-true")
-    callbacks: list[L.Callback] = [best, LearningRateMonitor(), ProgressLines(config.updates)]
+    callbacks: list[L.Callback] = [
+        clock,
+        FiniteCheck(work),
+        LearningRateMonitor(),
+        Throughput(config.log_every * config.accumulate),
+        ProgressLines(config.updates),
+    ]
     if config.patience:
         callbacks.append(EarlyStopping("valid/loss", patience=config.patience))
-    work.mkdir(parents=True, exist_ok=True)
+    callbacks.append(keeper)  # last, for what it saves holds the state of the others
+    one_branch = config.ctc_weight in (0.0, 1.0)  # then CTC's output layer or the decoder takes no part
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
+        devices=processes.local,
+        num_nodes=processes.nodes,
+        strategy=DDPStrategy(find_unused_parameters=one_branch) if processes.world > 1 else "auto",
         precision=precision,
         max_steps=config.updates,
-        max_time=timedelta(minutes=config.max_minutes) if config.max_minutes else None,
-        val_check_interval=min(config.validate_every, config.updates),
+        accumulate_grad_batches=config.accumulate,
+        val_check_interval=validation_interval(config) * config.accumulate,
         check_val_every_n_epoch=None,
-        gradient_clip_val=config.clip,
         num_sanity_val_steps=0,
-        log_every_n_steps=20,
+        log_every_n_steps=config.log_every,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        enable_checkpointing=False,
         callbacks=callbacks,
-        logger=[CSVLogger(work, name="", version=""), TensorBoardLogger(work, name="tensorboard", version="")],
+        logger=loggers(work, done),
+        plugins=[WholeFiles(), processes.environment],
     )
 
 
-def _average(best: ModelCheckpoint, module: TrainingModule) -> dict[str, torch.Tensor]:
-    """The mean of the model's weights over the checkpoints with the lowest validation loss."""
-    states = []
-    for path in best.best_k_models:
-        state = torch.load(path, map_location=module.device, weights_only=True)["state_dict"]
-        states.append(
-            {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-        )
-    return average_states(states)
+def _out_of_memory(trainer: L.Trainer, module: TrainingModule, stream: Stream, error: Exception) -> None:
+    """Tell of the batch that did not fit.
+
+    Raises:
+        TrainingError: it is not to be tried again with half the batch, or cannot be.
+    """
+    batch = "the model" if module.batch is None else describe(module.batch)
+    what = f"out of memory at update {trainer.global_step} on {batch}"
+    if module.config.on_oom == "stop" or trainer.world_size > 1 or stream.max_duration < 2:
+        raise TrainingError(
+            f"{what}; lower train.max_duration (it is {stream.max_duration:g} s a process), raise train.accumulate "
+            "alike, and run the command again; with one process, train.on_oom=halve does so by itself"
+        ) from error
+    warnings.warn(f"{what}: going on with {stream.max_duration / 2:g} s a batch", stacklevel=2)
+    print(f"{what}: going on with {stream.max_duration / 2:g} s a batch", flush=True)

@@ -7,7 +7,7 @@ import pytest
 from lhotse import CutSet
 
 from speechgate.config import TrainConfig
-from speechgate.data.loaders import eval_loader, mixing_weights, train_loader, usable
+from speechgate.data.loaders import eval_loader, hardest, mixing_weights, train_loader, usable
 from speechgate.errors import ManifestError
 from speechgate.task import Task
 from tests.data.dummies import dummy_cut, write_audio
@@ -95,3 +95,19 @@ def test_evaluation_is_one_pass_longest_first(cuts):
 def test_manifests_may_be_cutsets(cuts):
     loader = eval_loader(CutSet.from_cuts(cuts[:3]), [ENG], tokenizer(), max_duration=4.0, min_seconds=0.0)
     assert [batch.cut_ids for batch in loader] == [["eng-2", "eng-1", "eng-0"]]
+
+
+def test_the_hardest_batches_hold_the_longest_recordings_and_the_densest_text():
+    made = [dummy_cut(f"{seconds}", seconds) for seconds in (0.5, 1.0, 1.5, 2.0)]
+    longest, densest = hardest(made, max_duration=4.0)
+    assert [cut.id for cut in longest] == ["2.0", "1.5"]
+    assert [cut.id for cut in densest] == ["0.5", "1.0"]
+    assert [len(batch) for batch in hardest(made, max_duration=0.1)] == [1, 1]  # a recording is never split
+
+
+def test_batches_passed_over_are_those_that_came_first(cuts):
+    def ids(skip: int, count: int) -> list[list[str]]:
+        loader = train_loader(cuts, [ENG, ST], tokenizer(), CONFIG, 0.0, skip=skip)
+        return [batch.cut_ids for batch in islice(loader, count)]
+
+    assert ids(5, 3) == ids(0, 8)[5:]

@@ -1,0 +1,123 @@
+"""What a run tells of itself: throughput, and the batch on which numbers stopped being finite."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from speechgate.data.batch import SAMPLE_RATE, TAIL_SAMPLES, Batch
+from speechgate.errors import TrainingError
+from speechgate.files import atomic_path
+
+NAMED = 20  # cut ids in a message
+
+
+def describe(batch: Batch) -> str:
+    """The size and the cuts of a batch, for a message."""
+    rows, samples = batch.speech_BN.shape
+    ids = ", ".join(batch.cut_ids[:NAMED]) + (", ..." if len(batch.cut_ids) > NAMED else "")
+    return f"{rows} recordings padded to {samples / SAMPLE_RATE:.1f} s each ({ids})"
+
+
+@dataclass
+class Throughput(L.Callback):
+    """Logs, every ``every`` batches, what passed since: hours of audio an hour, padding, waiting for data.
+
+    Validation and the writing of checkpoints are not counted.
+    """
+
+    every: int
+    audio_seconds: float = 0.0
+    padded_seconds: float = 0.0
+    step_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    mark: float = field(default_factory=time.perf_counter)
+
+    def on_train_start(self, *args: Any) -> None:
+        self.mark = time.perf_counter()
+
+    def on_validation_end(self, *args: Any) -> None:
+        self.mark = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Batch, index: int) -> None:
+        self._pass(waiting=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Batch, index: int) -> None:
+        self._pass(waiting=False)
+        rows = len(batch)
+        self.audio_seconds += (int(batch.speech_lengths.sum()) - TAIL_SAMPLES * rows) / SAMPLE_RATE
+        self.padded_seconds += batch.speech_BN.numel() / SAMPLE_RATE
+        if (index + 1) % self.every:
+            return
+        total = self.step_seconds + self.wait_seconds
+        values = {
+            "audio_hours_an_hour": self.audio_seconds * trainer.world_size / total,
+            "padding": 1 - self.audio_seconds / self.padded_seconds,
+            "data_wait": self.wait_seconds / total,
+        }
+        module.log_dict({f"speed/{name}": value for name, value in values.items()}, batch_size=rows)
+        self.audio_seconds = self.padded_seconds = self.step_seconds = self.wait_seconds = 0.0
+
+    def _pass(self, waiting: bool) -> None:
+        now = time.perf_counter()
+        if waiting:
+            self.wait_seconds += now - self.mark
+        else:
+            self.step_seconds += now - self.mark
+        self.mark = now
+
+
+class FiniteCheck(L.Callback):
+    """Stops at the first loss or gradient norm that is not finite, with the batch saved.
+
+    The flag of a batch is looked at one batch later, when a GPU has computed it anyway, so that the host never waits;
+    ``settle`` looks at once, and comes before anything is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pending: tuple[Tensor, torch.cuda.Event | None, Batch, int] | None = None
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Batch, index: int) -> None:
+        self.settle()
+        finite = outputs["loss"].detach().isfinite() & module.gradient_norm.isfinite()
+        event = None
+        if finite.is_cuda:
+            copy = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(finite, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            finite = copy
+        self.pending = (finite, event, batch, trainer.global_step)
+        if event is None:
+            self.settle()
+
+    def on_save_checkpoint(self, *args: Any) -> None:
+        self.settle()
+
+    def on_validation_start(self, *args: Any) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for the flag of the last batch.
+
+        Raises:
+            TrainingError: it was not finite; the message names the cuts and the file with the batch.
+        """
+        if self.pending is None:
+            return
+        (finite, event, batch, update), self.pending = self.pending, None
+        if event is not None:
+            event.synchronize()
+        if finite:
+            return
+        path = self.folder / f"not-finite-{update:08d}.pt"
+        with atomic_path(path) as temporary:
+            torch.save({**vars(batch.to("cpu")), "tasks": [str(task) for task in batch.tasks]}, temporary)
+        raise TrainingError(
+            f"the loss or its gradient is not finite at update {update}, on {describe(batch)}; the batch is saved in "
+            f"{path}. Look at these cuts, or lower train.learning_rate and go on from the last checkpoint"
+        )

@@ -1,0 +1,164 @@
+"""Models in ESPnet's format, built by ESPnet's own code in the published configurations with random weights."""
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+import yaml
+
+from speechgate.config import CONF_DIR, GatesConfig, load_yaml
+from speechgate.errors import CheckpointError, ConfigError
+from speechgate.gates.attach import attach
+from speechgate.model.checkpoint import load_checkpoint, save_checkpoint
+from speechgate.model.published import extend_tokens, import_espnet
+from speechgate.task import Task
+from tests.model.tiny import randomise
+
+TIMES = [f"<{step * 0.02:.2f}>" for step in range(1501)]
+SYMBOLS = ["<na>", "<nolang>", "<deu>", "<eng>", "<asr>", "<st_deu>", "<st_eng>", "<notimestamps>", *TIMES]
+TEXTS = ["Bitte versuchen Sie es noch einmal.", "please try again", "thank you very much indeed", "der die das und"]
+
+
+def publish(folder: Path, size: str, normalize: str, **widths: Any) -> tuple[Any, Path]:
+    """Write a checkpoint as OWSM's are laid out; returns ESPnet's own reading of it, and the folder."""
+    from espnet2.tasks.s2t import S2TTask
+
+    conf = load_yaml(CONF_DIR / "model" / f"owsm_v3.1_{size}.yaml")
+    exp, stats, pieces = folder / "exp/s2t", folder / "exp/stats/feats_stats.npz", folder / "data/bpe/bpe.model"
+    for path in (exp / "x", stats, pieces):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS), model_writer=model, model_type="unigram", vocab_size=len(SYMBOLS) + 40,
+        user_defined_symbols=SYMBOLS, minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    pieces.write_bytes(model.getvalue())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    learnt = [processor.id_to_piece(i) for i in range(3, len(processor)) if processor.id_to_piece(i) not in SYMBOLS]
+    random = np.random.default_rng(0)
+    sums = random.normal(-300.0, 50.0, 80).astype(np.float32)
+    np.savez(stats, count=100, sum=sums, sum_square=sums**2 / 100 + random.uniform(50, 400, 80).astype(np.float32))
+    layers = ("output_size", "attention_heads", "linear_units", "cgmlp_linear_units", "num_blocks")
+    values: dict[str, Any] = {
+        "token_list": ["<blank>", "<unk>", *SYMBOLS, *learnt, "<sos>", "<eos>", "<sop>"],
+        "token_type": "bpe",
+        "bpemodel": "data/bpe/bpe.model",
+        "input_size": None,
+        "init": None,
+        "frontend": "default",
+        "frontend_conf": conf["frontend"],
+        "specaug": "specaug",
+        "specaug_conf": conf["specaug"],
+        "normalize": normalize,
+        "normalize_conf": {"stats_file": str(stats)} if normalize == "global_mvn" else {},
+        "preencoder": None,
+        "encoder": "e_branchformer",
+        "encoder_conf": conf["encoder"] | {k: v for k, v in widths.items() if k in layers},
+        "postencoder": None,
+        "decoder": "transformer",
+        "decoder_conf": conf["decoder"]
+        | {k: v for k, v in widths.items() if k in ("attention_heads", "linear_units", "num_blocks")},
+        "ctc_conf": {},
+        "model": "espnet",
+        "model_conf": {"ctc_weight": 0.3, "lsm_weight": 0.1, "length_normalized_loss": False, "sym_na": "<na>"},
+        "preprocessor": "s2t",
+        "preprocessor_conf": {"speech_length": 30.0},
+    }
+    (exp / "config.yaml").write_text(yaml.safe_dump(values))
+    built = S2TTask.build_model(argparse.Namespace(**values))
+    randomise(built, seed=1)
+    torch.save(built.state_dict(), exp / "valid.acc.ave.pth")
+    reference, _ = S2TTask.build_model_from_file(exp / "config.yaml", exp / "valid.acc.ave.pth", "cpu")
+    return reference.eval(), folder
+
+
+TINY = {
+    "output_size": 16,
+    "attention_heads": 2,
+    "linear_units": 24,
+    "cgmlp_linear_units": 20,
+    "num_blocks": 2,
+}
+
+
+def outputs(model: Any, seconds: tuple[float, ...], padded_to: float) -> list[torch.Tensor]:
+    """Encoder, CTC and decoder outputs for noise of so many seconds."""
+    lengths = torch.tensor([int(16_000 * each) for each in seconds])
+    generator = torch.Generator().manual_seed(0)
+    speech_BN = torch.zeros(len(seconds), int(16_000 * max(padded_to, *seconds)))
+    for row, length in zip(speech_BN, lengths.tolist(), strict=True):
+        row[:length] = 0.1 * torch.randn(length, generator=generator)
+    if padded_to:
+        lengths[:] = int(16_000 * padded_to)
+    with torch.inference_mode():
+        encoder_out_BTD, lengths_B = model.encode(speech_BN, lengths)
+        tokens_BL = torch.tensor([[5, 4, 6, 9], [9, 8, 7, 5]])
+        decoder_out_BLV, _ = model.decoder(encoder_out_BTD, lengths_B, tokens_BL, torch.tensor([4, 3]))
+        return [encoder_out_BTD, model.ctc.log_softmax(encoder_out_BTD), decoder_out_BLV.log_softmax(-1)]
+
+
+@pytest.mark.parametrize(
+    ("size", "normalize"), [("base", "global_mvn"), ("small", "global_mvn"), ("medium", "utterance_mvn")]
+)
+def test_outputs_equal_espnets(tmp_path: Path, size: str, normalize: str) -> None:
+    reference, folder = publish(tmp_path / "published", size, normalize, **TINY)
+    imported = import_espnet(folder)
+    assert imported.config.min_seconds == 30.0
+    save_checkpoint(tmp_path / "saved", imported, {})
+    for model in (imported.model, load_checkpoint(tmp_path / "saved").model):
+        for padded_to in (0.0, 30.0):
+            for ours, theirs in zip(
+                outputs(model, (1.5, 0.9), padded_to), outputs(reference, (1.5, 0.9), padded_to), strict=True
+            ):
+                torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_tokens_are_espnets_and_gates_attach(tmp_path: Path) -> None:
+    _, folder = publish(tmp_path, "base", "global_mvn", **TINY)
+    checkpoint = import_espnet(folder)
+    tokenizer = checkpoint.tokenizer
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(next(folder.rglob("bpe.model"))))
+    for text in TEXTS:
+        assert [tokenizer.token_list[i] for i in tokenizer.encode(text)] == processor.encode(text, out_type=str)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    task = Task.st("deu", "eng")
+    assert [tokenizer.token_list[i] for i in tokenizer.prompt(task)] == ["<deu>", "<st_eng>", "<notimestamps>"]
+    assert {tokenizer.token_list.index(time) for time in TIMES} <= tokenizer.specials
+    attach(checkpoint.model, GatesConfig(stack="both"), ["deu", "eng"])
+
+
+def test_new_symbols_change_nothing_for_the_old(tmp_path: Path) -> None:
+    _, folder = publish(tmp_path, "base", "global_mvn", **TINY)
+    old = import_espnet(folder)
+    new = extend_tokens(old, ["<swa>", "<st_swa>"])
+    assert len(new.tokenizer) == len(old.tokenizer) + 2
+    new.tokenizer.prompt(Task.st("eng", "swa"))
+    kept = [new.tokenizer.token_list.index(token) for token in old.tokenizer.token_list]
+    for name in ("decoder.embed.0.weight", "decoder.output_layer.bias", "ctc.ctc_lo.weight"):
+        assert torch.equal(new.model.state_dict()[name][kept], old.model.state_dict()[name])
+    rows = new.model.decoder.embed[0].weight
+    index = new.tokenizer.token_list.index
+    languages = torch.stack([rows[index(symbol)] for symbol in ("<deu>", "<eng>")])
+    torch.testing.assert_close(rows[index("<swa>")], languages.mean(0))
+    with pytest.raises(ConfigError, match="'<deu>' is known already"):
+        extend_tokens(old, ["<deu>"])
+
+
+def test_what_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"should hold one config\.yaml of a model; found: none"):
+        import_espnet(tmp_path)
+    _, folder = publish(tmp_path, "base", "utterance_mvn", **TINY)
+    config = folder / "exp/s2t/config.yaml"
+    values = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(values | {"encoder": "conformer"}))
+    with pytest.raises(CheckpointError, match="encoder is 'conformer'; only 'e_branchformer' can be imported"):
+        import_espnet(folder)
+    config.write_text(yaml.safe_dump(values))
+    torch.save({"model": Path("x")}, folder / "exp/s2t/valid.acc.ave.pth")
+    with pytest.raises(CheckpointError, match="cannot be read safely"):
+        import_espnet(folder)
