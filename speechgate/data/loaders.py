@@ -2,21 +2,27 @@
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.simple import SimpleCutSampler
+from lhotse.utils import Seconds
 from torch.utils.data import DataLoader
 
 from speechgate.config import TrainConfig
 from speechgate.data.batch import ExampleDataset
 from speechgate.data.recombine import Recombiner
-from speechgate.data.tasks import expand, expanded
+from speechgate.data.tasks import as_example, expand, expanded, has_task
 from speechgate.errors import ManifestError
+from speechgate.manifests.filters import DurationBetween
+from speechgate.manifests.large import LargeCuts
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
+
+SHUFFLE_BUFFER = 1_000  # cuts a task; the shards of large manifests are in a random order already
 
 
 def mixing_weights(seconds: Sequence[float], temperature: float) -> list[float]:
@@ -37,6 +43,48 @@ def usable(cuts: Iterable[Cut], config: TrainConfig) -> list[Cut]:
     return kept
 
 
+def large_examples(cuts: LargeCuts, tasks: Sequence[Task], config: TrainConfig) -> tuple[list[CutSet], list[Seconds]]:
+    """The trainable examples of each task as a lazy set, and their audio.
+
+    Raises:
+        ManifestError: a task has none.
+    """
+    fits = DurationBetween(config.min_seconds, config.max_seconds)
+    seconds = [cuts.seconds_of(task, config.min_seconds, config.max_seconds) for task in tasks]
+    for task, amount in zip(tasks, seconds, strict=True):
+        if not amount:
+            raise ManifestError(f"no cut of task {task} lasts between {config.min_seconds} and {config.max_seconds} s")
+    sets = [
+        cuts.of_language(task.src).filter(fits).filter(partial(has_task, task=task)).map(partial(as_example, task=task))
+        for task in tasks
+    ]
+    return sets, seconds
+
+
+def train_sampler(cuts: Iterable[Cut], tasks: Sequence[Task], config: TrainConfig) -> DynamicBucketingSampler:
+    """An endless sampler of the examples of a batch: tasks by temperature, similar lengths together."""
+    if isinstance(cuts, LargeCuts):
+        sets, seconds = large_examples(cuts, tasks, config)
+    else:
+        kept = usable(cuts, config)
+        sets = [expanded(kept, task) for task in tasks]
+        seconds = [sum(cut.duration for cut in examples) for examples in sets]
+    weights = mixing_weights(seconds, config.task_temperature)
+    # A set in memory is shuffled as a whole, whatever the buffer.
+    streams = [each.shuffle(random.Random(config.seed), buffer_size=SHUFFLE_BUFFER).repeat() for each in sets]
+    mixed = CutSet.mux(*streams, weights=weights, seed=config.seed) if len(streams) > 1 else streams[0]
+    return DynamicBucketingSampler(
+        mixed,
+        max_duration=config.max_duration,
+        num_buckets=config.buckets,
+        shuffle=True,
+        seed=config.seed,
+        buffer_size=4000,
+        num_cuts_for_bins_estimate=2000,
+        sync_buckets=False,
+    )
+
+
 def train_loader(
     cuts: Iterable[Cut],
     tasks: Sequence[Task],
@@ -50,23 +98,8 @@ def train_loader(
 
     ``vectors`` of the cuts (see ``load_vectors``) go along, here and in ``eval_loader``.
     """
-    kept = usable(cuts, config)
-    sets = [expanded(kept, task) for task in tasks]
-    weights = mixing_weights([sum(cut.duration for cut in examples) for examples in sets], config.task_temperature)
-    streams = [examples.shuffle(random.Random(config.seed)).repeat() for examples in sets]
-    mixed = CutSet.mux(*streams, weights=weights, seed=config.seed) if len(streams) > 1 else streams[0]
-    sampler = DynamicBucketingSampler(
-        mixed,
-        max_duration=config.max_duration,
-        num_buckets=config.buckets,
-        shuffle=True,
-        seed=config.seed,
-        buffer_size=4000,
-        num_cuts_for_bins_estimate=2000,
-        sync_buckets=False,
-    )
     dataset = ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors)
-    return _loader(sampler, dataset, config.workers)
+    return _loader(train_sampler(cuts, tasks, config), dataset, config.workers)
 
 
 def eval_loader(
