@@ -142,10 +142,21 @@ class Recipe:
 
     @property
     def is_prepared(self) -> bool:
-        return all(CORPORA[name].is_prepared(self.data) for name in self.corpora)
+        prepared = all(CORPORA[name].is_prepared(self.data) for name in self.corpora)
+        return prepared and (len(self.corpora) == 1 or self._leaks.is_file())
+
+    @property
+    def _leaks(self) -> Path:
+        return self.data / self.name / "leaks.json"
 
     def prepare(self, source: str) -> None:
-        """Download and prepare each corpus and train the tokens; what is done already is left alone."""
+        """Download and prepare each corpus and train the tokens; what is done already is left alone.
+
+        Raises:
+            ConfigError: one source for several corpora.
+        """
+        if len(self.corpora) > 1 and source != "auto":
+            raise ConfigError(f"source {source!r} cannot be that of {self.corpus}: prepare each corpus by itself first")
         for name in self.corpora:
             corpus = CORPORA[name]
             if not (corpus.is_downloaded(self.data, source) and corpus.is_prepared(self.data)):
@@ -153,7 +164,7 @@ class Recipe:
                 shutil.rmtree(self.tokens, ignore_errors=True)  # they belong to the manifests written next
                 corpus.prepare(self.data)
         if len(self.corpora) > 1:
-            self._report_leaks()
+            self.report_leaks()
         self.tokenizer()
 
     def embed(self, split: str) -> list[Path]:
@@ -173,13 +184,13 @@ class Recipe:
             for language, counts in CORPORA[name].counts(self.data).items()
         }
 
-    def _report_leaks(self) -> None:
-        """Write what a corpus's held-out sets share with the training of another: data/<mix>/leaks.json."""
+    def report_leaks(self) -> None:
+        """Write and print what the held-out sets share with the training of all: data/<mix>/leaks.json."""
         splits = {"train": list(self.manifests("train").values())}
         for split in [*self.held_out("dev"), *self.held_out("test")]:
             splits[split] = list(self.manifests(split).values())
         rows = find_leaks(splits)
-        write_json(self.data / self.name / "leaks.json", rows)
+        write_json(self._leaks, rows)
         for row in rows:
             print(f"{row['count']} utterances of {row['splits'][1]} share a {row['shared']} with {row['splits'][0]}")
 

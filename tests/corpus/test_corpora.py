@@ -103,7 +103,10 @@ def test_a_mix_finds_leaks_between_its_corpora(corpora: tuple[Path, dict[str, Ex
     shutil.copytree(corpora[0] / "data", tmp_path / "data", ignore=shutil.ignore_patterns("audio"))
     recipe = Recipe("covost2,voxpopuli", tmp_path / "data")
     shutil.copy(recipe.manifests("train")["covost2"], recipe.manifests("test")["voxpopuli"])
-    recipe._report_leaks()
+    assert not recipe.is_prepared
+    with pytest.raises(ConfigError, match="prepare each corpus by itself"):
+        recipe.prepare("raw")
+    recipe.report_leaks()
     [row] = [
         row
         for row in json.loads((tmp_path / "data/covost2+voxpopuli/leaks.json").read_text())
