@@ -1,6 +1,5 @@
 """The command line: parse, compose, call.  Every command is a few lines over ``speechgate.recipe``."""
 
-import json
 import logging
 import sys
 import warnings
@@ -14,7 +13,7 @@ from speechgate.errors import ConfigError, SpeechgateError, Stopped
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-Corpus = Annotated[str, typer.Option(help="corpus, a folder of recipes/")]
+Corpus = Annotated[str, typer.Option(help="corpus, a folder of recipes/; a mix of several with commas")]
 Tasks = Annotated[str, typer.Option("--task", help="asr, st or st:eng; several with commas; all by default")]
 Langs = Annotated[str, typer.Option("--lang", help="spoken languages, ISO 639 codes with commas; all by default")]
 Data = Annotated[Path, typer.Option(help="folder of manifests and audio")]
@@ -23,7 +22,7 @@ Source = Annotated[str, typer.Option(help="auto, apt, tarball, bundled, or a fol
 Sparsity = Annotated[str, typer.Option(help="share of modules to skip, several with commas; 0 is the dense model")]
 Stack = Annotated[str, typer.Option(help="stack to gate: encoder, decoder or both")]
 Name = Annotated[str, typer.Option(help="experiment, a folder of exp/<corpus>; chosen by stack and sparsity otherwise")]
-Split = Annotated[str, typer.Option(help="dev or test")]
+Split = Annotated[str, typer.Option(help="dev, test or another held-out split of the corpus")]
 DATA, EXP = Path("data"), Path("exp")
 
 
@@ -56,17 +55,19 @@ def download(corpus: Corpus = "prompts", source: Source = "auto", data: Data = D
     """Bring a corpus to this machine."""
     from speechgate.recipe import CORPORA, Recipe
 
-    print(CORPORA[Recipe(corpus).corpus].download(data, source))
+    for name in Recipe(corpus).corpora:
+        print(CORPORA[name].download(data, source))
 
 
 @app.command()
 def prepare(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
     """Write the manifests of a corpus, downloading it first if need be, and a report of what was mended or left out."""
-    from speechgate.corpus.prompts_report import report_path, summary_table
-    from speechgate.recipe import Recipe
+    from speechgate.recipe import CORPORA, Recipe
 
-    Recipe(corpus, data).prepare(source)
-    Console().print(summary_table(json.loads(report_path(data).read_text())))
+    recipe = Recipe(corpus, data)
+    recipe.prepare(source)
+    for name in recipe.corpora:
+        Console().print(CORPORA[name].summary(data))
 
 
 @app.command()
@@ -79,7 +80,8 @@ def embed(
     from speechgate.recipe import Recipe
 
     for each in _list(split):
-        print(Recipe(corpus, data).embed(each))
+        for path in Recipe(corpus, data).embed(each):
+            print(path)
 
 
 @app.command()
@@ -87,8 +89,8 @@ def tokenize(corpus: Corpus = "prompts", data: Data = DATA) -> None:
     """Train the tokens of a corpus."""
     from speechgate.recipe import Recipe
 
-    tokenizer = Recipe(corpus, data).tokenizer()
-    print(f"{data / corpus / 'tokens'}: {len(tokenizer)} tokens")
+    recipe = Recipe(corpus, data)
+    print(f"{recipe.tokens}: {len(recipe.tokenizer())} tokens")
 
 
 @app.command()
@@ -188,7 +190,8 @@ def decode(
         folder = recipe.folder_of(experiment, tasks, langs)
         gated = experiment != "dense"
         dense = recipe.folder_of("dense", tasks, langs) if gated else None
-        print(recipe.decode(folder, split, tasks, langs, options, dense, deaf=not gated, budget=budget))
+        for each in recipe.held_out(split):
+            print(recipe.decode(folder, each, tasks, langs, options, dense, deaf=not gated, budget=budget))
 
 
 @app.command()
@@ -203,13 +206,18 @@ def score(
     exp: Exp = EXP,
 ) -> None:
     """WER, CER, BLEU and chrF of what was decoded; everything decoded by default."""
-    from speechgate.recipe import Recipe, decoded_name
+    from speechgate.recipe import Recipe, decoded_name, decodings
     from speechgate.scoring.score import score_directory
 
-    home = Recipe(corpus, exp=exp).home_of(_list(task), _list(lang))
+    recipe = Recipe(corpus, exp=exp)
+    home = recipe.home_of(_list(task), _list(lang))
     chosen = _experiments(name, stack, sparsity) if name or sparsity else []
-    folders = [home / each / decoded_name(split, budget) for each, budget in chosen]
-    folders = folders or sorted(home.glob(f"*/decode_{split}*/"))
+    folders = [
+        folder
+        for held_out in recipe.held_out(split)
+        for folder in [home / each / decoded_name(held_out, budget) for each, budget in chosen]
+        or decodings(home, held_out)
+    ]
     if not folders:
         raise ConfigError(f"nothing is decoded in {home}: run speechgate decode first")
     for folder in folders:
@@ -234,6 +242,8 @@ def sweep(
     from speechgate.recipe import Recipe
 
     recipe, tasks, langs = Recipe(corpus, data, exp), _list(task), _list(lang)
+    if len(recipe.corpora) > 1:
+        raise ConfigError(f"--corpus {corpus}: a sweep takes one corpus; train, decode and score take a mix")
     points = [Point(each, target) for each in _list(stack) for target in _targets(sparsity)]
     dense = recipe.folder_of("dense", tasks, langs)
     run_points(recipe, points, conf, recipe.home_of(tasks, langs), tasks, langs, dense)
@@ -250,14 +260,15 @@ def report(
 ) -> None:
     """Write one page and results.json over everything that is decoded and scored: exp/<corpus>/report."""
     from speechgate.demo import write_page
-    from speechgate.recipe import Recipe
+    from speechgate.recipe import Recipe, decodings
 
     recipe = Recipe(corpus, data, exp)
     home = recipe.home_of(_list(task), _list(lang))
-    scored = sorted(path.parent for path in home.glob(f"*/decode_{split}*/scores.json"))
-    if not scored:
-        raise ConfigError(f"nothing is scored in {home}: run speechgate score first")
-    print(write_page(recipe, scored, home / "report"))
+    for each in recipe.held_out(split):
+        scored = [folder for folder in decodings(home, each) if (folder / "scores.json").is_file()]
+        if not scored:
+            raise ConfigError(f"nothing of {each} is scored in {home}: run speechgate score first")
+        print(write_page(recipe, scored, home / ("report" if each == split else f"report_{each}")))
 
 
 @app.command()

@@ -98,11 +98,6 @@ def table_of(decoded: Sequence[Path]) -> Table:
 def write_page(recipe: Recipe, decoded: Sequence[Path], out: Path) -> Path:
     """The report over several decoded and scored models, with the counts of the corpus's preparation."""
     extra: dict[str, Any] = {"run": run_info(pick_device())}
-    if report_path(recipe.data).is_file():
-        languages = json.loads(report_path(recipe.data).read_text())["languages"]
-        counts = {
-            language: {key: value for key, value in values.items() if isinstance(value, int | float)}
-            for language, values in languages.items()
-        }
+    if counts := recipe.preparation():
         extra["preparation"] = counts
     return write_report(decoded, out, f"speechgate: {recipe.corpus}", extra)

@@ -10,41 +10,72 @@ import dataclasses
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 from lhotse.cut import Cut
 
 from speechgate.config import CONF_DIR, Experiment, choices, from_mapping, load_yaml
-from speechgate.corpus import prompts
+from speechgate.corpus import (
+    common_voice,
+    covost2,
+    europarl_st,
+    fleurs,
+    mboshi,
+    mls,
+    mtedx,
+    must_c,
+    own,
+    prompts,
+    voxpopuli,
+)
+from speechgate.corpus.frame import Corpus
 from speechgate.data.tasks import has_task, parse_tasks, reference
 from speechgate.decoding.search import SearchOptions
-from speechgate.errors import CheckpointError, ConfigError, ManifestError
-from speechgate.files import naming
-from speechgate.manifests.cuts import read_cuts, validate, write_cuts
+from speechgate.errors import CheckpointError, ConfigError
+from speechgate.files import naming, write_json
+from speechgate.manifests.cuts import read_cuts, write_cuts
+from speechgate.manifests.index import LARGE, ManifestIndex, index_manifest
+from speechgate.manifests.large import LargeCuts
+from speechgate.manifests.leaks import find_leaks
 from speechgate.runinfo import REPOSITORY, pick_device
 from speechgate.task import Task, to_iso3
 from speechgate.text.normalize import normalize_for_training
-from speechgate.text.tokenizer import Tokenizer
+from speechgate.text.tokenizer import Tokenizer, Units
 
-CORPORA: dict[str, ModuleType] = {"prompts": prompts}
-ST_TARGET = "eng"  # the translations that recipes train and score
+_FRAMED = (europarl_st, covost2, fleurs, must_c, mtedx, voxpopuli, mls, common_voice, mboshi, own)
+CORPORA: dict[str, ModuleType | Corpus] = {"prompts": prompts} | {each.CORPUS.name: each.CORPUS for each in _FRAMED}
+TOKENIZER_TEXTS = 200_000  # a task; large manifests come in a random order, so the first ones are a fair sample
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One corpus with its folders."""
+    """One corpus with its folders, or a mix of several: ``corpus`` may be "europarl_st,covost2".
+
+    A mix trains on all of them and keeps its results in exp/covost2+europarl_st.  Its held-out sets stay apart: they
+    are the splits covost2_test, europarl_st_test and so on.
+    """
 
     corpus: str
     data: Path = Path("data")
     exp: Path = Path("exp")
 
     def __post_init__(self) -> None:
-        choices("corpus", self.corpus, CORPORA)
+        for name in self.corpora:
+            choices("corpus", name, CORPORA)
+
+    @property
+    def corpora(self) -> list[str]:
+        return sorted({name.strip() for name in self.corpus.split(",")})
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.corpora)
 
     @property
     def home(self) -> Path:
-        return self.exp / self.corpus
+        return self.exp / self.name
 
     def home_of(self, kinds: Iterable[str] = (), languages: Iterable[str] = ()) -> Path:
         """The folder of the experiments on some tasks only: exp/<corpus>/asr_fra; ``home`` where all are wanted."""
@@ -53,64 +84,129 @@ class Recipe:
 
     @property
     def tokens(self) -> Path:
-        return self.data / self.corpus / "tokens"
+        return self.data / self.name / "tokens"
 
     @property
     def pretrained(self) -> Path:
-        return REPOSITORY / "recipes" / self.corpus / "pretrained"
+        return REPOSITORY / "recipes" / self.name / "pretrained"
 
-    def cuts(self, split: str) -> list[Cut]:
-        """The validated cuts of a split.
+    def held_out(self, split: str) -> list[str]:
+        """The splits that ``split`` stands for: of a mix, one for each corpus that has it."""
+        if len(self.corpora) == 1 or split not in self._splits:
+            return [split]
+        return [f"{name}_{split}" for name in self.corpora if split in CORPORA[name].manifest_paths(self.data)]
+
+    @property
+    def _splits(self) -> set[str]:
+        return {split for name in self.corpora for split in CORPORA[name].manifest_paths(self.data)}
+
+    def manifests(self, split: str) -> dict[str, Path]:
+        """The manifests of a split by corpus.
 
         Raises:
+            ConfigError: no corpus has it.
+        """
+        found = {}
+        for name in self.corpora:
+            for each, path in CORPORA[name].manifest_paths(self.data).items():
+                if split in (each, f"{name}_{each}"):
+                    found[name] = path
+        if not found:
+            known = self._splits | {each for own in self._splits for each in self.held_out(own)}
+            choices("split", split, sorted(known))
+        return found
+
+    def _indexes(self, split: str) -> dict[str, ManifestIndex]:
+        return {name: index_manifest(path) for name, path in self.manifests(split).items()}
+
+    def cuts(self, split: str) -> list[Cut] | LargeCuts:
+        """The cuts of a split: in memory, or as a stream where they are many.
+
+        Raises:
+            ConfigError: no such split.
             ManifestError: the corpus is not prepared, or a cut is not what it should be.
         """
-        path = CORPORA[self.corpus].manifest_paths(self.data)[split]
-        if not path.is_file():
-            raise ManifestError(f"{path} is missing: run speechgate prepare --corpus {self.corpus} first")
-        cuts = list(read_cuts(path))
-        try:
-            validate(cuts)
-        except ManifestError as error:
-            raise ManifestError(f"{path}: {error}") from error
-        return cuts
+        indexes = self._indexes(split)
+        cuts = LargeCuts(list(indexes.values()), list(indexes) if len(self.corpora) > 1 else None)
+        return cuts if sum(index.cuts for index in indexes.values()) > LARGE else list(cuts)
 
     def available_tasks(self) -> list[Task]:
-        """ASR in every language of the training manifest, and ST into English from those that have translations."""
-        cuts = self.cuts("train")
-        languages = sorted({cut.supervisions[0].language for cut in cuts})
-        candidates = [Task.asr(src) for src in languages]
-        candidates += [Task.st(src, ST_TARGET) for src in languages if src != ST_TARGET]
-        return [task for task in candidates if any(has_task(cut, task) for cut in cuts)]
+        """ASR in every language of the training manifests, and ST into each corpus's targets."""
+        tasks = {
+            task
+            for name, index in self._indexes("train").items()
+            for task in index.tasks
+            if task.kind == "asr" or not CORPORA[name].targets or task.tgt in CORPORA[name].targets
+        }
+        return sorted(tasks)
 
     @property
     def is_prepared(self) -> bool:
-        return CORPORA[self.corpus].is_prepared(self.data)
+        prepared = all(CORPORA[name].is_prepared(self.data) for name in self.corpora)
+        return prepared and (len(self.corpora) == 1 or self._leaks.is_file())
+
+    @property
+    def _leaks(self) -> Path:
+        return self.data / self.name / "leaks.json"
 
     def prepare(self, source: str) -> None:
-        """Download and prepare the corpus and train its tokens; what is done already is left alone."""
-        corpus = CORPORA[self.corpus]
-        if not (corpus.is_downloaded(self.data, source) and self.is_prepared):
-            corpus.download(self.data, source)
-            shutil.rmtree(self.tokens, ignore_errors=True)  # they belong to the manifests written next
-            corpus.prepare(self.data)
+        """Download and prepare each corpus and train the tokens; what is done already is left alone.
+
+        Raises:
+            ConfigError: one source for several corpora.
+        """
+        if len(self.corpora) > 1 and source != "auto":
+            raise ConfigError(f"source {source!r} cannot be that of {self.corpus}: prepare each corpus by itself first")
+        for name in self.corpora:
+            corpus = CORPORA[name]
+            if not (corpus.is_downloaded(self.data, source) and corpus.is_prepared(self.data)):
+                corpus.download(self.data, source)
+                shutil.rmtree(self.tokens, ignore_errors=True)  # they belong to the manifests written next
+                corpus.prepare(self.data)
+        if len(self.corpora) > 1:
+            self.report_leaks()
         self.tokenizer()
 
-    def embed(self, split: str) -> Path:
-        """Give the cuts of a split their speaker embeddings; returns the manifest, written anew."""
+    def embed(self, split: str) -> list[Path]:
+        """Give the cuts of a split their speaker embeddings; returns the manifests, written anew."""
         from speechgate.data.speakers import embed_speakers, load_encoder
 
-        path = CORPORA[self.corpus].manifest_paths(self.data)[split]
-        write_cuts(embed_speakers(self.cuts(split), load_encoder(str(pick_device()))), path)
-        return path
+        encoder, paths = load_encoder(str(pick_device())), list(self.manifests(split).values())
+        for path in paths:
+            write_cuts(embed_speakers(read_cuts(path), encoder), path)
+        return paths
+
+    def preparation(self) -> dict[str, dict[str, float]]:
+        """The counts of the preparation, by language of each corpus, for a report's page."""
+        return {
+            language if len(self.corpora) == 1 else f"{name} {language}": counts
+            for name in self.corpora
+            for language, counts in CORPORA[name].counts(self.data).items()
+        }
+
+    def report_leaks(self) -> None:
+        """Write and print what the held-out sets share with the training of all: data/<mix>/leaks.json."""
+        splits = {"train": list(self.manifests("train").values())}
+        for split in [*self.held_out("dev"), *self.held_out("test")]:
+            splits[split] = list(self.manifests(split).values())
+        rows = find_leaks(splits)
+        write_json(self._leaks, rows)
+        for row in rows:
+            print(f"{row['count']} utterances of {row['splits'][1]} share a {row['shared']} with {row['splits'][0]}")
 
     def tokenizer(self) -> Tokenizer:
-        """The corpus's tokens: characters of the training transcripts and translations; trained on first use."""
+        """The tokens of the training transcripts and translations; trained on first use."""
         if (self.tokens / "tokens.txt").is_file():
             return Tokenizer.load(self.tokens)
         tasks, cuts = self.available_tasks(), self.cuts("train")
-        texts = [normalize_for_training(reference(cut, t), t.tgt) for t in tasks for cut in cuts if has_task(cut, t)]
-        tokenizer = Tokenizer.train(texts, tasks, units="char", vocab_size=200)
+        texts: list[str] = []
+        for task in tasks:
+            of_task = cuts.of_language(task.src) if isinstance(cuts, LargeCuts) else cuts
+            found = (normalize_for_training(reference(cut, task), task.tgt) for cut in of_task if has_task(cut, task))
+            texts += islice(found, TOKENIZER_TEXTS)
+        units: Units = "unigram" if any(CORPORA[name].units == "unigram" for name in self.corpora) else "char"
+        vocab_size = max(CORPORA[name].vocab_size for name in self.corpora)
+        tokenizer = Tokenizer.train(texts, tasks, units, vocab_size, byte_fallback=units != "char")
         tokenizer.save(self.tokens)
         return tokenizer
 
@@ -169,11 +265,13 @@ class Recipe:
         from speechgate.decoding.decode import decode_split, is_decoded  # here, because ESPnet takes seconds to load
         from speechgate.model.checkpoint import load_checkpoint
 
+        if len(self.manifests(split)) > 1:
+            raise ConfigError(f"{split} of a mix is several held-out sets: give {' or '.join(self.held_out(split))}")
         tasks = parse_tasks(kinds, languages, self.available_tasks())
         options = options or decode_options("beam")
-        cuts = self.cuts(split)
+        cuts = list(self.cuts(split))
         out = self._place_of(folder, kinds, languages) / decoded_name(split, budget)
-        inputs = (folder / "model.safetensors", CORPORA[self.corpus].manifest_paths(self.data)[split])
+        inputs = (folder / "model.safetensors", *self.manifests(split).values())
         if is_decoded(out, inputs, tasks, options, timed=dense is not None, deaf=deaf):
             return out
         device = pick_device()
@@ -184,7 +282,7 @@ class Recipe:
             tasks,
             options,
             out,
-            corpus=self.corpus,
+            corpus=self.name,
             split=split,
             dense=None if dense is None else load_checkpoint(dense, device),
             deaf=deaf,
@@ -212,6 +310,11 @@ class Recipe:
 def decoded_name(split: str, budget: float | None) -> str:
     """The folder of a decoding: decode_test, or decode_test_0.30 at a setting of a budget dial."""
     return f"decode_{split}" if budget is None else f"decode_{split}_{budget:.2f}"
+
+
+def decodings(home: Path, split: str) -> list[Path]:
+    """The folders below ``home`` with decodings of a split, at any setting of a budget dial."""
+    return sorted([*home.glob(f"*/decode_{split}/"), *home.glob(f"*/decode_{split}_[0-9].[0-9]*/")])
 
 
 def decode_options(conf: str) -> SearchOptions:

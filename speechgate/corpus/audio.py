@@ -4,9 +4,11 @@ Stereo is averaged to mono and other rates are resampled; both are told to the c
 """
 
 import io
+import itertools
 import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import soundfile
 from speechgate.audio import SAMPLE_RATE_HZ, Recording
 from speechgate.errors import AudioError
 from speechgate.files import atomic_path
+
+_BATCH = 16  # recordings that a process is handed at once
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ def decode_audio(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         AudioError: the file is missing, empty, holds no audio, or is damaged.
     """
     with Recording(path) as recording:
-        notes = []
-        if recording.channels != 1:
-            notes.append(f"{recording.channels} channels averaged")
-        if recording.rate_hz != SAMPLE_RATE_HZ:
-            notes.append(f"resampled from {recording.rate_hz} Hz")
-        return np.concatenate(list(recording.blocks("s16"))), tuple(notes)
+        return np.concatenate(list(recording.blocks("s16"))), _notes(recording)
+
+
+def _notes(recording: Recording) -> tuple[str, ...]:
+    """What has to be done to a recording beyond decoding."""
+    averaged = [f"{recording.channels} channels averaged"] if recording.channels != 1 else []
+    resampled = [f"resampled from {recording.rate_hz} Hz"] if recording.rate_hz != SAMPLE_RATE_HZ else []
+    return tuple(averaged + resampled)
 
 
 def convert(source: Path, target: Path) -> Converted:
@@ -60,30 +66,54 @@ def convert(source: Path, target: Path) -> Converted:
     return Converted(len(samples), notes)
 
 
-def convert_all(jobs: Sequence[tuple[Path, Path]], workers: int) -> Iterator[tuple[Path, Converted | str]]:
-    """Convert (source, target) pairs; yield each target as it is done, with the reason if its source is unusable.
+def reusable(source: Path, target: Path) -> Converted | None:
+    """What an earlier, broken-off preparation made of ``source``, judged by the headers and times of both files."""
+    try:
+        if not target.is_file() or target.stat().st_mtime < source.stat().st_mtime:
+            return None
+        with Recording(source) as recording:
+            return Converted(soundfile.info(str(target)).frames, _notes(recording))
+    except (AudioError, soundfile.LibsndfileError, OSError):
+        return None
+
+
+def convert_all(
+    jobs: Iterable[tuple[Path, Path]], workers: int, reuse: bool = False
+) -> Iterator[tuple[Path, Converted | str]]:
+    """Convert (source, target) pairs; yield each target in their order, with the reason if its source is unusable.
+
+    ``jobs`` is read only a little ahead of what is yielded, so that any number of them needs the same memory.
+    With ``reuse``, a target that is there and newer than its source is kept.
 
     Raises:
         OSError: a target cannot be written; the conversions that have not begun are given up.
     """
+    # A recording takes a few milliseconds.
+    batches = itertools.batched(jobs, _BATCH)
+    if workers == 1:
+        for batch in batches:
+            yield from _convert_some(batch, reuse)
+        return
     # Forking a process that holds threads (torch, FFmpeg) may hang the child.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        # A recording takes a few milliseconds, so a process is handed many at once.
-        size = max(1, min(32, len(jobs) // workers))
-        futures = [pool.submit(_convert_some, jobs[start : start + size]) for start in range(0, len(jobs), size)]
+        running: deque[Future] = deque()
         try:
-            for future in as_completed(futures):
-                yield from future.result()
+            for batch in batches:
+                running.append(pool.submit(_convert_some, batch, reuse))
+                if len(running) > 3 * workers:
+                    yield from running.popleft().result()
+            while running:
+                yield from running.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _convert_some(jobs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Converted | str]]:
+def _convert_some(jobs: Sequence[tuple[Path, Path]], reuse: bool) -> list[tuple[Path, Converted | str]]:
     results: list[tuple[Path, Converted | str]] = []
     for source, target in jobs:
         try:
-            results.append((target, convert(source, target)))
+            results.append((target, (reusable(source, target) if reuse else None) or convert(source, target)))
         except AudioError as error:
             results.append((target, str(error)))
     return results

@@ -4,28 +4,41 @@ Real telephone prompts at 16 kHz; a prompt's id is the path of its recording bel
 in all languages, so that each recording has a transcript and up to four translations.
 """
 
+import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from rich.progress import track
+from rich.table import Table
 
 from speechgate.audio import SAMPLE_RATE_HZ
 from speechgate.corpus import prompts_report
 from speechgate.corpus.audio import Converted, convert_all
+from speechgate.corpus.frame import RECIPES
 from speechgate.corpus.prompts_files import VoiceData, read_corpus
 from speechgate.corpus.prompts_source import CORPUS, Voice, download, downloaded, is_downloaded
 from speechgate.corpus.splits import SPLITS, read_splits, splits_digest
 from speechgate.errors import DownloadError, ManifestError
 from speechgate.files import write_json
 from speechgate.manifests.cuts import validate, write_cuts
+from speechgate.manifests.gate import open_gate
+from speechgate.manifests.leaks import Repeats, find_leaks
+from speechgate.manifests.quality import Quality, load_quality
+from speechgate.manifests.quality_report import write_page
 from speechgate.text.normalize import normalize_for_training
+from speechgate.text.tokenizer import Units
 
-__all__ = ["download", "is_downloaded", "is_prepared", "manifest_paths", "prepare"]
+__all__ = ["counts", "download", "is_downloaded", "is_prepared", "manifest_paths", "prepare", "summary"]
 
-# Nobody speaks this fast: the text does not belong to the audio.
-MAX_CHARACTERS_PER_SECOND = 22.0
+# What the recipe asks of a corpus beside its verbs: see corpus/frame.py.
+targets: tuple[str, ...] = ("eng",)
+units: Units = "char"
+vocab_size = 200
+
 SHORT_SECONDS, LONG_SECONDS = 0.5, 30.0
 
 
@@ -44,10 +57,27 @@ def is_prepared(data_dir: Path | str) -> bool:
     return made_from == inputs and all(path.is_file() for path in manifest_paths(data_dir).values())
 
 
+def summary(data_dir: Path | str) -> Table:
+    """The counts of the last preparation."""
+    return prompts_report.summary_table(json.loads(prompts_report.report_path(data_dir).read_text(encoding="utf-8")))
+
+
+def counts(data_dir: Path | str) -> dict[str, dict[str, float]]:
+    """The figures of the last preparation by language; empty before the first."""
+    path = prompts_report.report_path(data_dir)
+    if not path.is_file():
+        return {}
+    languages = json.loads(path.read_text(encoding="utf-8"))["languages"]
+    return {
+        language: {key: value for key, value in values.items() if isinstance(value, int | float)}
+        for language, values in languages.items()
+    }
+
+
 def prepare(data_dir: Path | str, workers: int | None = None) -> dict[str, Path]:
     """Convert the recordings, mend the transcripts and write a manifest for each split, and report.json.
 
-    A recording that cannot be used is left out and listed in the report.
+    A recording that cannot be used is left out and listed in the report; report.html is the page of all corpora.
 
     Raises:
         DownloadError: the corpus has not been downloaded.
@@ -63,19 +93,49 @@ def prepare(data_dir: Path | str, workers: int | None = None) -> dict[str, Path]
     converted = _convert(corpus, home, workers or os.cpu_count() or 1)
     for data in corpus:
         _make_cuts(data, corpus, home, converted)
-    splits = _split(corpus)
+    splits, section = _judge(_split(corpus), corpus, home)
     if not splits["train"]:
         raise ManifestError(f"nothing usable for training in {root}")
     paths = manifest_paths(data_dir)
     for split, cuts in splits.items():
         validate(cuts)
         write_cuts(cuts, paths[split])
-    write_json(report_path, prompts_report.make(corpus, splits, inputs))
+    section["leaks"] = find_leaks({split: [path] for split, path in paths.items()})
+    write_page(home / "report.html", section)
+    write_json(report_path, {**prompts_report.make(corpus, splits, inputs), "quality": section})
     return paths
 
 
+def _quality() -> Quality:
+    return load_quality(RECIPES / CORPUS / "conf" / "quality.yaml")
+
+
+def _judge(
+    splits: Mapping[str, Sequence[MonoCut]], corpus: Iterable[VoiceData], home: Path
+) -> tuple[dict[str, list[MonoCut]], dict[str, Any]]:
+    """Put the cuts through the gate of all corpora: those that pass, and the counts for the report."""
+    repeats = Repeats()
+    with open_gate(_quality(), home / "quarantine.jsonl") as gate:
+        for data in corpus:
+            for issue in data.transcript.issues:
+                if issue.kind == "unreadable recording":
+                    gate.reject(issue.kind, issue.prompt_id, data.voice.lang3, "any", issue.detail)
+        passed = {split: [cut for cut in cuts if gate.passes(cut, split)] for split, cuts in splits.items()}
+        for split, cuts in passed.items():
+            for cut in cuts:
+                repeats.add(cut, split)
+        section = {"corpus": CORPUS, **gate.plain(), "repeated_texts": repeats.repeated_texts()}
+        write_page(home / "report.html", section)
+        gate.check_share(CORPUS, home / "report.html")
+    return passed, section
+
+
 def _inputs(data_dir: Path | str) -> dict[str, str]:
-    return {"source": downloaded(data_dir).source, "splits": splits_digest(read_splits())}
+    return {
+        "source": downloaded(data_dir).source,
+        "splits": splits_digest(read_splits()),
+        "quality": json.dumps(asdict(_quality())),
+    }
 
 
 def _audio_path(home: Path, voice: Voice, prompt_id: str) -> Path:
@@ -142,8 +202,8 @@ def characters_per_second(cut: MonoCut) -> float:
 
 
 def _split(corpus: Iterable[VoiceData]) -> dict[str, list[MonoCut]]:
-    """Deal the cuts out to the splits; those whose text cannot be right do not train."""
-    lists = read_splits()
+    """Deal the cuts out to the splits, and note what is unusual."""
+    lists, limit = read_splits(), _quality().max_characters_per_second
     splits: dict[str, list[MonoCut]] = {split: [] for split in SPLITS}
     for data in corpus:
         for prompt_id, cut in data.cuts.items():
@@ -151,9 +211,10 @@ def _split(corpus: Iterable[VoiceData]) -> dict[str, list[MonoCut]]:
                 data.note("in no split list", prompt_id)
                 continue
             rate = characters_per_second(cut)
-            if rate > MAX_CHARACTERS_PER_SECOND:
+            if rate > limit:
                 data.note("text too long for its audio", prompt_id, f"{rate:.1f} characters/s")
-                if lists[prompt_id] == "train":
+                if lists[prompt_id] == "train":  # the gate keeps it out
+                    splits["train"].append(cut)
                     continue
             splits[lists[prompt_id]].append(cut)
             if cut.duration < SHORT_SECONDS:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, cycle, islice
 from typing import Any
 
@@ -9,15 +10,21 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.simple import SimpleCutSampler
+from lhotse.utils import Seconds
 from torch.utils.data import DataLoader
 
 from speechgate.config import TrainConfig
 from speechgate.data.batch import ExampleDataset
 from speechgate.data.recombine import Recombiner
-from speechgate.data.tasks import expand, expanded
+from speechgate.data.tasks import as_example, expand, expanded, has_task
 from speechgate.errors import ManifestError
+from speechgate.manifests.filters import DurationBetween
+from speechgate.manifests.large import LargeCuts
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
+
+HARDEST_AMONG = 5_000  # examples of a task: all of a small corpus, and the first ones of a manifest that is streamed
+SHUFFLE_BUFFER = 1_000  # cuts a task; the shards of large manifests are in a random order already
 
 
 def mixing_weights(seconds: Sequence[float], temperature: float) -> list[float]:
@@ -36,6 +43,50 @@ def usable(cuts: Iterable[Cut], config: TrainConfig) -> list[Cut]:
     if not kept:
         raise ManifestError(f"no cut lasts between {config.min_seconds} and {config.max_seconds} s")
     return kept
+
+
+def task_sets(cuts: Iterable[Cut], tasks: Sequence[Task], config: TrainConfig) -> tuple[list[CutSet], list[Seconds]]:
+    """The trainable examples of each task, lazily where the manifest is large, and their audio.
+
+    Raises:
+        ManifestError: a task has none.
+    """
+    if not isinstance(cuts, LargeCuts):
+        kept = usable(cuts, config)
+        sets = [expanded(kept, task) for task in tasks]
+        return sets, [sum(cut.duration for cut in examples) for examples in sets]
+    fits = DurationBetween(config.min_seconds, config.max_seconds)
+    seconds = [cuts.seconds_of(task, config.min_seconds, config.max_seconds) for task in tasks]
+    for task, amount in zip(tasks, seconds, strict=True):
+        if not amount:
+            raise ManifestError(f"no cut of task {task} lasts between {config.min_seconds} and {config.max_seconds} s")
+    sets = [
+        cuts.of_language(task.src).filter(fits).filter(partial(has_task, task=task)).map(partial(as_example, task=task))
+        for task in tasks
+    ]
+    return sets, seconds
+
+
+def train_sampler(
+    sets: Sequence[CutSet], seconds: Sequence[Seconds], config: TrainConfig, rank: int = 0, world_size: int = 1
+) -> DynamicBucketingSampler:
+    """An endless sampler of the examples of a batch: tasks by temperature, similar lengths together."""
+    weights = mixing_weights(seconds, config.task_temperature)
+    # A set in memory is shuffled as a whole, whatever the buffer.
+    streams = [each.shuffle(random.Random(config.seed), buffer_size=SHUFFLE_BUFFER).repeat() for each in sets]
+    mixed = CutSet.mux(*streams, weights=weights, seed=config.seed) if len(streams) > 1 else streams[0]
+    return DynamicBucketingSampler(
+        mixed,
+        max_duration=config.max_duration,
+        num_buckets=config.buckets,
+        shuffle=True,
+        seed=config.seed,
+        buffer_size=4000,
+        num_cuts_for_bins_estimate=2000,
+        sync_buckets=False,
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def train_loader(
@@ -59,24 +110,9 @@ def train_loader(
         vectors: of the cuts (see ``load_vectors``), to go along, here and in ``eval_loader``.
         skip: batches of this process to pass over, used before a resumption.
     """
-    kept = usable(cuts, config)
-    sets = [expanded(kept, task) for task in tasks]
-    weights = mixing_weights([sum(cut.duration for cut in examples) for examples in sets], config.task_temperature)
-    streams = [examples.shuffle(random.Random(config.seed)).repeat() for examples in sets]
-    mixed = CutSet.mux(*streams, weights=weights, seed=config.seed) if len(streams) > 1 else streams[0]
-    sampler = DynamicBucketingSampler(
-        mixed,
-        max_duration=config.max_duration,
-        num_buckets=config.buckets,
-        shuffle=True,
-        seed=config.seed,
-        buffer_size=4000,
-        num_cuts_for_bins_estimate=2000,
-        sync_buckets=False,
-        rank=rank,
-        world_size=world_size,
-    )
-    examples = [cut for each in sets for cut in each]
+    sets, seconds = task_sets(cuts, tasks, config)
+    sampler = train_sampler(sets, seconds, config, rank, world_size)
+    examples = chain.from_iterable(islice(each, HARDEST_AMONG) for each in sets)
     first = list(islice(cycle(hardest(examples, config.max_duration)), max(2, world_size * config.accumulate)))
     order = DataOrder(first[rank::world_size], sampler, skip)
     return _loader(order, ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors), config.workers)

@@ -61,13 +61,18 @@ def has_task(cut: Cut, task: Task) -> bool:
 
 
 def expand(cuts: Iterable[Cut], tasks: Sequence[Task]) -> Iterator[Cut]:
-    """Yield a cut for each (cut, task) that fits, with ``custom["task"]`` set and the task in its id."""
+    """Yield an example for each (cut, task) that fits."""
     for cut in cuts:
         for task in tasks:
             if has_task(cut, task):
-                example = cut.with_id(f"{cut.id}:{task}")
-                example.custom = {**(cut.custom or {}), "task": str(task), "cut_id": cut.id}
-                yield example
+                yield as_example(cut, task)
+
+
+def as_example(cut: Cut, task: Task) -> Cut:
+    """The cut as an example of ``task``, with ``custom["task"]`` set and the task in its id."""
+    example = cut.with_id(f"{cut.id}:{task}")
+    example.custom = {**(cut.custom or {}), "task": str(task), "cut_id": cut.id}
+    return example
 
 
 def expanded(cuts: Iterable[Cut], task: Task) -> CutSet:

@@ -7,8 +7,9 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from lhotse import CutSet, MonoCut
@@ -56,15 +57,29 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise ManifestError(f"manifest {path} is damaged: {error}; prepare again") from error
 
 
-def write_cuts(cuts: Iterable[Cut], path: Path | str) -> None:
-    """Write a .jsonl.gz manifest one cut after the other, whole or not at all; equal cuts make equal bytes."""
+@contextmanager
+def open_manifest(path: Path | str) -> Iterator[Callable[[Cut], None]]:
+    """Give a function that appends a cut to a .jsonl.gz manifest, which is there when the block ends without an error.
+
+    Equal cuts make equal bytes.
+    """
     with (
         atomic_path(path) as temporary,
         temporary.open("wb") as raw,
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
     ):
-        for cut in cuts:
+
+        def write(cut: Cut) -> None:
             packed.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
+
+        yield write
+
+
+def write_cuts(cuts: Iterable[Cut], path: Path | str) -> None:
+    """Write a .jsonl.gz manifest one cut after the other, whole or not at all; equal cuts make equal bytes."""
+    with open_manifest(path) as write:
+        for cut in cuts:
+            write(cut)
 
 
 def translations(cut: Cut) -> dict[str, str]:
@@ -84,14 +99,19 @@ def validate(cuts: Iterable[Cut], tasks: Iterable[Task] = ()) -> None:
         if cut.id in seen:
             raise ManifestError(f"cut {cut.id}: the id occurs twice in the manifest")
         seen.add(cut.id)
-        for problem in (_audio_problem(cut), _text_problem(cut)):
-            if problem:
-                raise ManifestError(f"cut {cut.id}: {problem}")
+        check_cut(cut)
         for task in tasks:
             if task.src == cut.supervisions[0].language and not translations(cut).get(task.tgt, "").strip():
                 raise ManifestError(
                     f"cut {cut.id}: custom['translated_text']['{task.tgt}'] is missing or empty; task {task} needs it"
                 )
+
+
+def check_cut(cut: Cut) -> None:
+    """Raise a ManifestError that says what is wrong with ``cut``, if anything is."""
+    for problem in (_audio_problem(cut), _text_problem(cut)):
+        if problem:
+            raise ManifestError(f"cut {cut.id}: {problem}")
 
 
 def _audio_problem(cut: Cut) -> str | None:
@@ -110,6 +130,9 @@ def _audio_problem(cut: Cut) -> str | None:
     return None
 
 
+_to_iso3 = lru_cache(to_iso3)  # once a language, not once a cut
+
+
 def _text_problem(cut: Cut) -> str | None:
     if len(cut.supervisions) != 1:
         return f"it has {len(cut.supervisions)} supervisions; each cut needs one"
@@ -117,7 +140,7 @@ def _text_problem(cut: Cut) -> str | None:
     if not (supervision.text or "").strip():
         return "its supervision has no text"
     try:
-        code = to_iso3(supervision.language or "")
+        code = _to_iso3(supervision.language or "")
     except ConfigError as error:
         return str(error)
     if code != supervision.language:

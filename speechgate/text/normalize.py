@@ -42,7 +42,7 @@ def normalize_for_training(text: str, lang3: str) -> str:
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     # Lower case may take characters apart (the Turkish İ) that composed forms are compared with.
     text = unicodedata.normalize("NFKC", text).translate(_FOLDED.get(lang3, {}))
-    kept = "".join(_keep(character) for character in text)
+    kept = text.translate(_KEPT)
     return " ".join(re.sub(r"(?<!\w)'|'(?!\w)", " ", kept).split())
 
 
@@ -52,9 +52,20 @@ def normalize_for_scoring(text: str, lang3: str) -> str:
     return " ".join(text.replace(APOSTROPHE, _APOSTROPHE_WHEN_SCORING.get(lang3, APOSTROPHE)).split())
 
 
+class _Kept(dict[int, str]):
+    """What becomes of each code point, found out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = _keep(chr(code))
+        return self[code]
+
+
 def _keep(character: str) -> str:
     """Return the character, a space where it separates words, or nothing where it has no width."""
     category = unicodedata.category(character)
     if category[0] in "LMN" or character == APOSTROPHE or character in _JOINERS:
         return character
     return "" if category == "Cf" else " "
+
+
+_KEPT = _Kept()

@@ -24,6 +24,8 @@ _MODEL_FILE = "tokens.model"
 
 # sentencepiece skips sentences above this many bytes without a word; its own default loses long menus.
 _MAX_SENTENCE_BYTES = 1 << 20
+# With bytes to fall back on, the rarest characters of a mix need no pieces of their own.
+_COVERAGE = 0.9998
 
 
 _LANGUAGE = re.compile("<[a-z]{3}>")
@@ -101,17 +103,23 @@ class Tokenizer:
         return [self._ids[symbol] for symbol in (task.language_symbol, task.task_symbol, NO_TIMESTAMPS)]
 
     @classmethod
-    def train(cls, texts: Iterable[str], tasks: Sequence[Task], units: Units, vocab_size: int) -> "Tokenizer":
+    def train(
+        cls, texts: Iterable[str], tasks: Sequence[Task], units: Units, vocab_size: int, byte_fallback: bool = False
+    ) -> "Tokenizer":
         """Learn pieces from normalised ``texts``.
 
         ``vocab_size`` counts the pieces, specials aside: "bpe" learns exactly that many, "unigram" at most;
-        "char" takes every character there is and ignores it.
+        "char" takes every character there is and ignores it.  With ``byte_fallback`` a character that no piece covers
+        is written as its UTF-8 bytes (256 of the pieces) instead of ``unk``, so that any text survives.
 
         Raises:
-            ConfigError: unknown units, no task, no text, or more pieces asked for than the texts hold.
+            ConfigError: unknown units, no task, no text, a fallback for characters, or more pieces asked for than the
+                texts hold.
         """
         if units not in ("char", "bpe", "unigram"):
             raise ConfigError(f"unknown units {units!r}: use char, bpe or unigram")
+        if byte_fallback and units == "char":
+            raise ConfigError("byte_fallback needs units bpe or unigram: char covers its texts without it")
         if not tasks:
             raise ConfigError("a tokenizer needs at least one task, such as 'asr:deu'")
         texts = [text for text in texts if text.strip()]
@@ -135,6 +143,8 @@ class Tokenizer:
         }
         if units == "char":
             options |= {"vocab_size": len(set("".join(texts))) + 2, "use_all_vocab": True}
+        if byte_fallback:
+            options |= {"byte_fallback": True, "character_coverage": _COVERAGE}
         if units == "unigram":
             options |= {"hard_vocab_limit": False}
         try:

@@ -142,3 +142,17 @@ def test_unusable_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text("a\nb\n")
     with pytest.raises(CheckpointError, match="has no <notimestamps> token"):
         Tokenizer.load(tmp_path)
+
+
+def test_bytes_stand_for_characters_without_a_piece() -> None:
+    tokenizer = Tokenizer.train(TEXTS, TASKS, "unigram", 400, byte_fallback=True)
+    text = "please 漢字 ẞ 🎧"
+    ids = tokenizer.encode(text)
+    assert tokenizer.unk not in ids
+    assert tokenizer.decode(ids) == text
+    assert "<0xE6>" in tokenizer.token_list
+    assert tokenizer.specials == train("bpe").specials - {len(train("bpe")) - n for n in (1, 2, 3)} | {
+        len(tokenizer) - n for n in (1, 2, 3)
+    }
+    with pytest.raises(ConfigError, match="byte_fallback needs units bpe or unigram"):
+        Tokenizer.train(TEXTS, TASKS, "char", 0, byte_fallback=True)

@@ -75,7 +75,7 @@ def test_run_starts_the_recipe_of_the_corpus(checkout: Checkout) -> None:
 def test_run_of_an_unknown_corpus_lists_the_recipes(checkout: Checkout) -> None:
     result = checkout.run("make", "run", "CORPUS=europarl", check=False)
     assert result.returncode != 0
-    assert "no recipe for CORPUS=europarl; there are: prompts" in result.stderr
+    assert "no recipe for CORPUS=europarl; there are: common_voice covost2" in result.stderr
 
 
 def test_test_runs_pytest(checkout: Checkout) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from speechgate.config import load_experiment
+from speechgate.recipe import CORPORA
 from tests.tooling.checkout import Checkout
 
 SCRIPT = "recipes/prompts/run.sh"
@@ -29,8 +30,10 @@ def test_dry_run_prints_the_same_commands_and_runs_none(checkout: Checkout) -> N
     assert len(dry.splitlines()) == len(checkout.calls)
 
 
-def test_its_configurations_are_there(checkout: Checkout) -> None:
-    checkout.run(SCRIPT, "--stage", "4", "--stop-stage", "5")
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_its_configurations_are_there(checkout: Checkout, corpus: str) -> None:
+    checkout.run(f"recipes/{corpus}/run.sh", "--stage", "4", "--stop-stage", "5")
+    assert all(call[2:4] == ["--corpus", corpus] for call in checkout.calls)
     named = [call[call.index("--conf") + 1] for call in checkout.calls]
     experiments = [load_experiment(conf) for confs in named for conf in confs.split(",")]
     built = {experiment.name for experiment in experiments}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Your own data, from the recordings to the report.
+# shellcheck disable=SC2034 # they are for the stages
+corpus=own
+tasks=asr
+sources="the folder of the corpus; data/$corpus/source by default"
+dense=corpus_dense
+gates=corpus_gates
+sparsity=0.3,0.5,0.7
+stack=decoder
+source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"

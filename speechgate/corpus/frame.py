@@ -1,0 +1,260 @@
+"""What all corpora share but `prompts`, which has a source and a report of its own.
+
+A corpus gives a reader of its lists; from there recordings are converted, cuts judged and manifests written as a
+stream, so that memory does not grow with the audio.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from speechgate.audio import SAMPLE_RATE_HZ
+from speechgate.corpus.audio import Converted, convert_all
+from speechgate.corpus.splits import SPLITS
+from speechgate.corpus.utterance import Utterance
+from speechgate.errors import ConfigError, DownloadError, ManifestError
+from speechgate.files import write_json
+from speechgate.manifests.cuts import open_manifest
+from speechgate.manifests.gate import Gate, open_gate
+from speechgate.manifests.index import index_manifest
+from speechgate.manifests.leaks import Repeats, find_leaks
+from speechgate.manifests.quality import Quality, load_quality
+from speechgate.manifests.quality_report import quality_table, write_page
+from speechgate.text.tokenizer import Units
+
+SCHEMA = 1
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+# Publishers round the ends of segments up; more than this is another recording's segment.
+_OVERHANG_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus, with the verbs that the recipe calls.
+
+    ``read`` yields the utterances of a tree, those of one recording next to each other.  ``lacks`` names what a
+    complete tree would have and this one has not.  ``steps`` tell how a person gets the corpus.  Splits beyond
+    train, dev and test get manifests that nothing uses by default.  ``targets`` are the languages that ST is trained
+    into, empty for all that there are; ``units`` and ``vocab_size`` are those of its tokens.
+    """
+
+    name: str
+    read: Callable[[Path], Iterator[Utterance]]
+    lacks: Callable[[Path], list[str]]
+    steps: str
+    splits: tuple[str, ...] = SPLITS
+    targets: tuple[str, ...] = ()
+    units: Units = "unigram"
+    vocab_size: int = 5000
+
+    def home(self, data_dir: Path | str) -> Path:
+        return Path(data_dir) / self.name
+
+    def manifest_paths(self, data_dir: Path | str) -> dict[str, Path]:
+        """Where `prepare` puts the manifest of each split."""
+        return {split: self.home(data_dir) / f"cuts_{split}.jsonl.gz" for split in self.splits}
+
+    def download(self, data_dir: Path | str, source: str = "auto") -> Path:
+        """Find the corpus at ``source``, or in data/<corpus>/source for "auto", and remember where it is.
+
+        Raises:
+            DownloadError: it is not there or not complete; the message has the steps to get it.
+        """
+        root = self._root(data_dir, source)
+        if missing := self.lacks(root):
+            raise DownloadError(
+                f"{self.name} is not complete: {root} lacks {', '.join(missing[:5])}"
+                f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}. {self.steps}"
+            )
+        write_json(self._record(data_dir), {"root": str(root)})
+        return root
+
+    def is_downloaded(self, data_dir: Path | str, source: str = "auto") -> bool:
+        """Whether the corpus at ``source`` is the remembered one and complete; "auto" is any remembered one."""
+        try:
+            root = self._downloaded(data_dir)
+        except DownloadError:
+            return False
+        return (source == "auto" or root == self._root(data_dir, source)) and not self.lacks(root)
+
+    def is_prepared(self, data_dir: Path | str) -> bool:
+        """Whether all manifests are there, made from this source with these thresholds."""
+        try:
+            report = json.loads((self.home(data_dir) / "report.json").read_text(encoding="utf-8"))
+            made = report["made_from"] == self._inputs(data_dir) and report["schema"] == SCHEMA
+        except (OSError, ValueError, KeyError, DownloadError):
+            return False
+        return made and all(path.is_file() for path in self.manifest_paths(data_dir).values())
+
+    def prepare(self, data_dir: Path | str, workers: int | None = None) -> dict[str, Path]:
+        """Convert the recordings and write manifests, report.json, report.html and quarantine.jsonl.
+
+        A broken-off preparation goes on where it was: recordings converted already are kept.
+
+        Raises:
+            DownloadError: the corpus has not been downloaded.
+            ManifestError: a list is damaged, nothing is usable for training, or more is bad than allowed (the report
+                is written then, the manifests are not).
+            OSError: a file cannot be written.
+        """
+        home, paths, inputs = self.home(data_dir), self.manifest_paths(data_dir), self._inputs(data_dir)
+        root, quality = self._downloaded(data_dir), self.quality
+        (home / "report.json").unlink(missing_ok=True)  # it says that all else is there, so it comes last
+        with open_gate(quality, home / "quarantine.jsonl") as gate, ExitStack() as manifests:
+            write = {split: manifests.enter_context(open_manifest(path)) for split, path in paths.items()}
+            repeats = Repeats()
+            for split, cut in stream_cuts(self.read(root), root, home, gate, workers or os.cpu_count() or 1):
+                if gate.passes(cut, split):
+                    repeats.add(cut, split)
+                    write[split](cut)
+            section = {"schema": SCHEMA, "corpus": self.name, **gate.plain()}
+            section["repeated_texts"] = repeats.repeated_texts()
+            write_page(home / "report.html", section)
+            gate.check_share(self.name, home / "report.html")
+            for split, count in repeats.repeated_ids().items():
+                if count:
+                    raise ManifestError(f"{self.name}: {count} ids occur twice in {split} of {root}")
+            if not any(split == "train" for _, split in gate.amounts):
+                raise ManifestError(f"nothing usable for training in {root}: see {home / 'report.html'}")
+        for path in paths.values():
+            index_manifest(path)  # now, so that a training need not
+        section["leaks"] = find_leaks({split: [path] for split, path in paths.items()})
+        write_page(home / "report.html", section)
+        write_json(home / "report.json", {**section, "made_from": inputs})
+        return paths
+
+    def summary(self, data_dir: Path | str) -> Table:
+        """The counts of the last preparation."""
+        return quality_table(json.loads((self.home(data_dir) / "report.json").read_text(encoding="utf-8")))
+
+    def counts(self, data_dir: Path | str) -> dict[str, dict[str, float]]:
+        """Utterances and hours of the last preparation by language; empty before the first."""
+        path = self.home(data_dir) / "report.json"
+        if not path.is_file():
+            return {}
+        languages = json.loads(path.read_text(encoding="utf-8"))["languages"]
+        return {
+            language: {
+                f"{split} {what}": amount[what] for split, amount in splits.items() for what in ("utterances", "hours")
+            }
+            for language, splits in languages.items()
+        }
+
+    @property
+    def quality(self) -> Quality:
+        return load_quality(RECIPES / self.name / "conf" / "quality.yaml")
+
+    def _inputs(self, data_dir: Path | str) -> dict[str, Any]:
+        return {"root": str(self._downloaded(data_dir)), "quality": asdict(self.quality)}
+
+    def _record(self, data_dir: Path | str) -> Path:
+        return self.home(data_dir) / "source.json"
+
+    def _root(self, data_dir: Path | str, source: str) -> Path:
+        if source == "auto":
+            return (self.home(data_dir) / "source").resolve()
+        if not Path(source).exists():
+            raise ConfigError(
+                f"source {source!r} of {self.name} does not exist: give the corpus's folder. {self.steps}"
+            )
+        return Path(source).resolve()
+
+    def _downloaded(self, data_dir: Path | str) -> Path:
+        try:
+            return Path(json.loads(self._record(data_dir).read_text(encoding="utf-8"))["root"])
+        except (OSError, ValueError, KeyError) as error:
+            raise DownloadError(f"the corpus {self.name} is not in {data_dir}: run `download` first") from error
+
+
+def stream_cuts(
+    utterances: Iterable[Utterance], root: Path, home: Path, gate: Gate, workers: int
+) -> Iterator[tuple[str, MonoCut]]:
+    """Convert the recordings of ``utterances`` and yield (split, cut); what has no cut is rejected at the gate."""
+    waiting: deque[list[Utterance]] = deque()
+
+    def jobs() -> Iterator[tuple[Path, Path]]:
+        for audio, group in groupby(_usable(utterances, gate), key=attrgetter("audio")):
+            waiting.append(list(group))
+            yield audio, _converted_path(audio, root, home)
+
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,} utterances"), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("preparing", total=None)
+        for target, result in convert_all(jobs(), workers, reuse=True):
+            group = waiting.popleft()
+            progress.advance(task, len(group))
+            if isinstance(result, str):
+                for utterance in group:
+                    gate.reject("unreadable recording", utterance.id, utterance.language, utterance.split, result)
+                continue
+            for note in result.notes:
+                gate.note("recording converted", group[0].id, group[0].language, group[0].split, note)
+            for utterance in group:
+                cut = _cut(utterance, target, result, gate)
+                if cut is not None:
+                    yield utterance.split, cut
+
+
+def _usable(utterances: Iterable[Utterance], gate: Gate) -> Iterator[Utterance]:
+    """Those in which the reader found no problem."""
+    for utterance in utterances:
+        if utterance.problem:
+            gate.reject(utterance.problem, utterance.id, utterance.language, utterance.split, str(utterance.audio))
+        else:
+            yield utterance
+
+
+def _converted_path(audio: Path, root: Path, home: Path) -> Path:
+    """Below home/audio as the source is below the corpus's root; what lies elsewhere is told apart by a digest."""
+    if audio.is_relative_to(root):
+        return home / "audio" / audio.relative_to(root).with_suffix(".flac")
+    digest = hashlib.sha256(str(audio.parent).encode()).hexdigest()[:12]
+    return home / "audio" / "elsewhere" / digest / f"{audio.stem}.flac"
+
+
+def _cut(utterance: Utterance, path: Path, converted: Converted, gate: Gate) -> MonoCut | None:
+    """The cut of an utterance, or None, with the reason given at the gate, where it lies outside its recording."""
+    seconds = converted.num_samples / SAMPLE_RATE_HZ
+    duration = seconds - utterance.start if utterance.duration is None else utterance.duration
+    overhang = utterance.start + duration - seconds
+    where = (utterance.id, utterance.language, utterance.split)
+    if utterance.start < 0 or utterance.start >= seconds or overhang > _OVERHANG_SECONDS:
+        end = utterance.start + duration
+        gate.reject("outside its recording", *where, f"{utterance.start:g} to {end:g} s of {seconds:g} s")
+        return None
+    translations = {tgt: text.strip() for tgt, text in utterance.translations.items() if text.strip()}
+    for tgt in utterance.translations.keys() - translations.keys():
+        gate.note("empty translation", *where, tgt)
+    source = AudioSource(type="file", channels=[0], source=str(path))
+    recording_id = utterance.speech or utterance.id
+    recording = Recording(recording_id, [source], SAMPLE_RATE_HZ, converted.num_samples, seconds)
+    # Whole samples, so that a reader of the manifest and a reader of the file agree on the length.
+    start = round(utterance.start * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    duration = round(min(duration, seconds - start) * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    cut = MonoCut(utterance.id, start=start, duration=duration, channel=0, recording=recording)
+    cut.supervisions = [
+        SupervisionSegment(
+            utterance.id,
+            recording_id,
+            start=0.0,
+            duration=duration,
+            text=utterance.text.strip(),
+            language=utterance.language,
+            speaker=utterance.speaker,
+            custom={"translated_text": translations},
+        )
+    ]
+    return cut
