@@ -36,7 +36,7 @@ class EncoderKernels:
     """
 
     def __init__(self, model: Any, dtype: torch.dtype, packed: bool) -> None:
-        self._attentions = [layer.attn for layer in model.encoder.encoders if hasattr(layer.attn, "use_sdpa")]
+        self._attentions = [module for module in model.encoder.modules() if hasattr(module, "use_sdpa")]
         self._kernels: list[tuple[nn.Module, Kernel]] = []
         if packed:
             for module in [*model.encoder.modules(), *model.ctc.modules()]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from speechgate.data.batch import pad_speech
 from speechgate.decoding.engine import Engine
 from speechgate.decoding.search import SearchOptions
-from tests.gates.gated import configs, gated_model, random_mask
+from tests.gates.gated import gated_model, padded_configs, random_mask
 from tests.model.tiny import TASKS, checkpoint_of, random_model, recordings, searchable, tiny_config
 
 KINDS = ("noise", "noise", "silence", "nan", "inf", "loud")
@@ -27,7 +27,7 @@ def spoil(sample: torch.Tensor, kind: str) -> torch.Tensor:
 
 @settings(max_examples=8, deadline=None)
 @given(
-    config=configs,
+    config=padded_configs,
     seed=st.integers(0, 2**16),
     utterances=st.lists(st.tuples(st.integers(1_600, 16_000), st.sampled_from(KINDS)), min_size=2, max_size=4),
     beam_size=st.integers(1, 6),

@@ -6,7 +6,7 @@ import pytest
 from lhotse import MonoCut
 
 from speechgate.config import TrainConfig
-from speechgate.data.loaders import large_examples
+from speechgate.data.loaders import task_sets
 from speechgate.errors import ManifestError
 from speechgate.manifests.cuts import read_cuts, write_cuts
 from speechgate.manifests.index import index_manifest
@@ -72,13 +72,13 @@ def test_shards_hold_every_cut_once_in_another_order(manifest: Path) -> None:
 
 def test_examples_of_a_large_manifest(manifest: Path) -> None:
     cuts = LargeCuts([index_manifest(manifest, large=20)])
-    sets, seconds = large_examples(cuts, [TO_ENGLISH, ITALIAN], TrainConfig())
+    sets, seconds = task_sets(cuts, [TO_ENGLISH, ITALIAN], TrainConfig())
     assert {example.custom["task"] for example in sets[0]} == {"st:rus-eng"}
     assert sorted(example.custom["cut_id"] for example in sets[0]) == sorted(f"rus-{i}" for i in range(0, 30, 3))
     assert len(list(sets[1])) == 10
     assert seconds == pytest.approx([15, 20])
     with pytest.raises(ManifestError, match="no cut of task asr:ita lasts between"):
-        large_examples(cuts, [ITALIAN], TrainConfig(min_seconds=5.0))
+        task_sets(cuts, [ITALIAN], TrainConfig(min_seconds=5.0))
 
 
 def test_a_mix_interleaves_and_names_its_corpora(manifest: Path, tmp_path: Path) -> None:
