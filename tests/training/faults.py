@@ -145,7 +145,8 @@ def inject(home: Path, name: str, kills: int, rng: random.Random, overrides: tup
             process.join()
         else:
             process = start(home, name, overrides)
-            process.join(rng.uniform(0.5, 6.0))
+            wait_for_rows(home, name, process, rng.randint(0, 10))
+            process.join(rng.uniform(0.0, 0.3))
             if process.is_alive():
                 os.kill(process.pid, getattr(signal, fault))
             process.join()
@@ -159,6 +160,13 @@ def inject(home: Path, name: str, kills: int, rng: random.Random, overrides: tup
     if finish(home, name, overrides):
         raise RuntimeError("the last run, left alone, failed")
     return struck
+
+
+def wait_for_rows(home: Path, name: str, process: Any, rows: int) -> None:
+    """Wait until the run, in all its sessions, has logged so many rows, or has ended."""
+    logs = home / "exp" / "prompts" / name / "training" / "metrics"
+    while process.is_alive() and sum(log.read_bytes().count(b"\n") for log in logs.glob("*/metrics.csv")) < rows:
+        time.sleep(0.01)
 
 
 def prepare(home: Path) -> None:

@@ -26,7 +26,7 @@ def module_of(**keys) -> TrainingModule:
     model = random_model(tiny_config())
     config = GatesConfig(**{"stack": "both", "ramp": 0.0, "learning_rate": 0.05, **keys})
     attach(model, config, LANGUAGES)
-    return TrainingModule(model, TrainConfig(warmup=0), config).train()
+    return TrainingModule(model, TrainConfig(warmup=0), config, lambda: 0.0).train()
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(folder)
     assert finish(folder, "whole") == 0
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the runs of ``faults``: sums over more threads round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def train(home: Path, name: str, *overrides: str) -> Path:
@@ -97,6 +107,7 @@ def test_a_second_process_is_refused_with_the_first_ones_host_and_pid(home: Path
     lock = home / "exp/prompts/locked/training/lock"
     hold = f"""
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from speechgate.training.exclusive import exclusive
 with exclusive(Path({str(lock)!r})):
