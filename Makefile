@@ -5,7 +5,7 @@ speechgate := .venv/bin/speechgate
 
 # The variables that each target takes, from the command line only: a TASK or LANG in the environment means something
 # else. A misspelt or misplaced one is an error.
-takes/demo := SOURCE FROM_SCRATCH FEWER
+takes/demo := SOURCE FROM_SCRATCH
 takes/run := CORPUS SOURCE STAGE STOP_STAGE
 takes/train := CORPUS TASK LANG CONF SPARSITY STACK
 takes/decode := $(takes/train)
@@ -37,7 +37,6 @@ shell_scripts := $(wildcard .ci/run scripts/*.sh recipes/stages.sh recipes/*/run
 
 option/CONF = $(call text,--conf,$(CONF))
 option/CORPUS = $(call text,--corpus,$(CORPUS))
-option/FEWER = $(call switch,--fewer,$(FEWER))
 option/FROM_SCRATCH = $(call switch,--from-scratch,$(FROM_SCRATCH))
 option/LANG = $(call text,--lang,$(languages))
 option/MODEL = $(call text,--model,$(MODEL))
@@ -60,7 +59,7 @@ help: ## this list
 setup: ## make .venv with all of requirements.lock; ends at once when it is there
 	@scripts/bootstrap.sh
 
-demo: setup ## the main job, end to end, to a report [SOURCE=auto|apt|tarball|bundled|PATH FROM_SCRATCH=1 FEWER=1]
+demo: setup ## the main job, end to end, to a report [SOURCE=auto|apt|tarball|bundled|PATH FROM_SCRATCH=1]
 	$(speechgate) demo $(options)
 
 run: corpus := $(or $(CORPUS),prompts)

@@ -30,11 +30,12 @@ class Point:
     target: float
 
 
-# With 6 encoder layers of 4 sites and 4 decoder layers of 3, each target is a whole number of modules.
+# One training a stack, its budget dial turned to each target.
+DEMO_GATES = "gates_dial"
 DEMO_POINTS = (
     Point("decoder", 0.25),
     Point("decoder", 0.5),
-    Point("decoder", 0.75),
+    Point("decoder", 0.7),
     Point("encoder", 0.25),
     Point("encoder", 0.5),
 )
@@ -56,7 +57,7 @@ def run_demo(source: str, from_scratch: bool, data: Path, exp: Path) -> None:
     else:
         dense = recipe.copy_pretrained(home / "dense")
     console.rule("3 of 3: gates")
-    run_points(recipe, DEMO_POINTS, "gates", home, dense=dense)
+    run_points(recipe, DEMO_POINTS, DEMO_GATES, home, dense=dense)
 
 
 def run_points(
