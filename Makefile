@@ -87,7 +87,7 @@ lint: setup ## check style, types and shell scripts; changes nothing
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
-	$(if $(shell command -v shellcheck),shellcheck $(shell_scripts),@echo 'shellcheck is not installed: scripts not checked')
+	$(if $(shell command -v shellcheck),shellcheck --external-sources --source-path=SCRIPTDIR $(shell_scripts),@echo 'shellcheck is not installed: scripts not checked')
 
 format: setup ## put the sources into the style that lint checks
 	$(python) -m ruff check --fix
