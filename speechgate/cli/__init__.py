@@ -1,0 +1,42 @@
+"""The command line: parse, compose, call."""
+
+import logging
+import sys
+import warnings
+
+from speechgate.cli import stages, tools
+from speechgate.cli.options import app
+from speechgate.errors import SpeechgateError, Stopped
+
+__all__ = ["app", "main", "stages", "tools"]
+
+
+def main() -> None:
+    """Entry point: user errors become one line on standard error and exit status 2."""
+    from speechgate.decoding.memory import BatchHalvedWarning
+
+    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("once", category=BatchHalvedWarning)
+    logging.disable(logging.WARNING)
+    try:
+        app()
+    except Stopped as stop:
+        print(f"speechgate: {stop}", file=sys.stderr)
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SpeechgateError as error:
+        print(f"speechgate: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"speechgate: {what}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _one_line(error: SpeechgateError) -> str:
+    """The message.  An error from a worker of a data loader has that process's traceback before it."""
+    message = str(error).strip()
+    if "Original Traceback" in message:
+        message = message.rpartition(f"{type(error).__qualname__}: ")[2]
+    return " ".join(message.split())

@@ -1,0 +1,3 @@
+from speechgate.cli import main
+
+main()

@@ -1,0 +1,231 @@
+"""The stages of a recipe, and the demo: parse, compose, call.  Each is a few lines over ``speechgate.recipe``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from speechgate.cli.options import (
+    DATA,
+    EXP,
+    Corpus,
+    Data,
+    Exp,
+    Langs,
+    Name,
+    Source,
+    Sparsity,
+    Split,
+    Stack,
+    Tasks,
+    app,
+    experiments_of,
+    parts_of,
+    targets_of,
+)
+from speechgate.errors import ConfigError
+
+
+@app.command()
+def download(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
+    """Bring a corpus to this machine."""
+    from speechgate.recipe import CORPORA, Recipe
+
+    for name in Recipe(corpus).corpora:
+        print(CORPORA[name].download(data, source))
+
+
+@app.command()
+def prepare(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
+    """Write the manifests of a corpus, downloading it first if need be, and a report of what was mended or left out."""
+    from speechgate.recipe import CORPORA, Recipe
+
+    recipe = Recipe(corpus, data)
+    recipe.prepare(source)
+    for name in recipe.corpora:
+        Console().print(CORPORA[name].summary(data))
+
+
+@app.command()
+def embed(
+    corpus: Corpus = "prompts",
+    split: Annotated[str, typer.Option(help="several with commas")] = "train,dev,test",
+    data: Data = DATA,
+) -> None:
+    """Write speaker embeddings into the manifests: a context for gates, 256 numbers a cut (needs resemblyzer)."""
+    from speechgate.recipe import Recipe
+
+    for each in parts_of(split):
+        for path in Recipe(corpus, data).embed(each):
+            print(path)
+
+
+@app.command()
+def tokenize(corpus: Corpus = "prompts", data: Data = DATA) -> None:
+    """Train the tokens of a corpus."""
+    from speechgate.recipe import Recipe
+
+    recipe = Recipe(corpus, data)
+    print(f"{recipe.tokens}: {len(recipe.tokenizer())} tokens")
+
+
+@app.command()
+def train(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    conf: Annotated[
+        str, typer.Option(help="conf/train name or path, several with commas; the curriculum otherwise")
+    ] = "",
+    sparsity: Sparsity = "",
+    stack: Stack = "",
+    init: Annotated[Path | None, typer.Option(help="checkpoint folder to continue from")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value of the configuration")] = None,
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Train a model by the recipe's curriculum, or gates (with --sparsity) on a trained one.
+
+    Prepares the corpus first if it is not.  With --task or --lang the results go to a folder of their own:
+    exp/prompts/asr_fra for --task asr --lang fr.
+    """
+    from speechgate.config import load_experiment
+    from speechgate.demo import CURRICULUM
+    from speechgate.recipe import Recipe, with_gates
+
+    recipe = Recipe(corpus, data, exp)
+    stacks: list[str | None] = [*parts_of(stack)] or [None]
+    targets: list[float | None] = [*targets_of(sparsity)] or [None]
+    names = parts_of(conf) or (["gates"] if sparsity or stack else CURRICULUM)
+    experiments = [
+        with_gates(load_experiment(name, override or ()), each, target)
+        for name in names
+        for each in stacks
+        for target in targets
+    ]
+    if not recipe.is_prepared:
+        recipe.prepare("auto")
+    for experiment in experiments:
+        print(recipe.train(experiment, parts_of(task), parts_of(lang), init=init))
+
+
+@app.command()
+def decode(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    conf: Annotated[str, typer.Option(help="conf/decode name or path")] = "beam",
+    name: Name = "",
+    sparsity: Sparsity = "",
+    stack: Stack = "decoder",
+    split: Split = "test",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Write the hypotheses of trained models; gated ones are timed against the dense one.
+
+    --name with --sparsity turns the budget dial of gates that have one: a decoding for each setting.
+    """
+    from speechgate.recipe import Recipe, decode_options
+
+    recipe = Recipe(corpus, data, exp)
+    tasks, langs, options = parts_of(task), parts_of(lang), decode_options(conf)
+    for experiment, budget in experiments_of(name, stack, sparsity):
+        folder = recipe.folder_of(experiment, tasks, langs)
+        gated = experiment != "dense"
+        dense = recipe.folder_of("dense", tasks, langs) if gated else None
+        for each in recipe.held_out(split):
+            print(recipe.decode(folder, each, tasks, langs, options, dense, deaf=not gated, budget=budget))
+
+
+@app.command()
+def score(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    name: Name = "",
+    sparsity: Sparsity = "",
+    stack: Stack = "decoder",
+    split: Split = "test",
+    exp: Exp = EXP,
+) -> None:
+    """WER, CER, BLEU and chrF of what was decoded; everything decoded by default."""
+    from speechgate.recipe import Recipe, decoded_name, decodings
+    from speechgate.scoring.score import score_directory
+
+    recipe = Recipe(corpus, exp=exp)
+    home = recipe.home_of(parts_of(task), parts_of(lang))
+    chosen = experiments_of(name, stack, sparsity) if name or sparsity else []
+    folders = [
+        folder
+        for held_out in recipe.held_out(split)
+        for folder in [home / each / decoded_name(held_out, budget) for each, budget in chosen]
+        or decodings(home, held_out)
+    ]
+    if not folders:
+        raise ConfigError(f"nothing is decoded in {home}: run speechgate decode first")
+    for folder in folders:
+        for row in score_directory(folder)["rows"]:
+            low, high = row["ci95"]
+            print(f"{folder}  {row['task']}  {row['metric']} {row['value']:.1f} [{low:.1f}, {high:.1f}]")
+
+
+@app.command()
+def sweep(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    conf: Annotated[str, typer.Option(help="conf/train name or path of the gates")] = "gates",
+    sparsity: Sparsity = "0.25,0.5,0.75",
+    stack: Annotated[str, typer.Option(help="stacks to gate, several with commas")] = "decoder",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Train gates at several targets, decode and score each beside the dense model, and report."""
+    from speechgate.demo import Point, run_points
+    from speechgate.recipe import Recipe
+
+    recipe, tasks, langs = Recipe(corpus, data, exp), parts_of(task), parts_of(lang)
+    if len(recipe.corpora) > 1:
+        raise ConfigError(f"--corpus {corpus}: a sweep takes one corpus; train, decode and score take a mix")
+    points = [Point(each, target) for each in parts_of(stack) for target in targets_of(sparsity)]
+    dense = recipe.folder_of("dense", tasks, langs)
+    run_points(recipe, points, conf, recipe.home_of(tasks, langs), tasks, langs, dense)
+
+
+@app.command()
+def report(
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    split: Split = "test",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Write one page and results.json over everything that is decoded and scored: exp/<corpus>/report."""
+    from speechgate.demo import write_page
+    from speechgate.recipe import Recipe, decodings
+
+    recipe = Recipe(corpus, data, exp)
+    home = recipe.home_of(parts_of(task), parts_of(lang))
+    for each in recipe.held_out(split):
+        scored = [folder for folder in decodings(home, each) if (folder / "scores.json").is_file()]
+        if not scored:
+            raise ConfigError(f"nothing of {each} is scored in {home}: run speechgate score first")
+        print(write_page(recipe, scored, home / ("report" if each == split else f"report_{each}")))
+
+
+@app.command()
+def demo(
+    source: Source = "auto",
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="train the dense model too (needs a GPU)")
+    ] = False,
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """The main job, end to end: prepare prompts, train gates, decode, score, report."""
+    from speechgate.demo import run_demo
+
+    run_demo(source, from_scratch, data, exp)
