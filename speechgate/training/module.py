@@ -67,7 +67,8 @@ class TrainingModule(L.LightningModule):
         self.batch = batch
         if self.config.speed_perturb:
             factor = random.choice(self.config.speed_perturb)
-            speech_BN, lengths_B = AF.speed(batch.speech_BN, SAMPLE_RATE, factor, batch.speech_lengths)
+            with torch.autocast(batch.speech_BN.device.type, enabled=False):  # samples and log-mel stay in float32
+                speech_BN, lengths_B = AF.speed(batch.speech_BN, SAMPLE_RATE, factor, batch.speech_lengths)
             batch.speech_BN, batch.speech_lengths = speech_BN, lengths_B.long().clamp(max=speech_BN.size(1))
         if self.gates_config is not None:
             anneal(self.model.gates, self.progress)

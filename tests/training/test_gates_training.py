@@ -58,3 +58,13 @@ def test_multipliers_climb_while_the_target_is_missed():
         optimizer.step()
     assert (module.multipliers[:, 0] < 0).all()  # too little is closed: each closed gate is rewarded
     assert (module.multipliers[:, 1] > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_speed_perturbation_in_mixed_precision_leaves_samples_in_single():
+    module = TrainingModule(random_model(tiny_config()), TrainConfig(speed_perturb=(0.9,)), None, lambda: 0.0).train()
+    batch = random_batch([6_000, 4_000], list(TASKS[:2]))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = module.training_step(batch, 0)
+    assert loss.isfinite()
+    assert batch.speech_BN.dtype == torch.float32
