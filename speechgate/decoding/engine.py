@@ -8,6 +8,7 @@ Shapes: B batch, N samples, T encoder frames, V vocabulary, S gate sites.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -152,23 +153,23 @@ class Engine:
     def search(
         self, encoder_out_BTD: Tensor, log_probs_BTV: Tensor, frames_B: Tensor, tasks: Sequence[Task], open_BS: Tensor
     ) -> list[list[Hypothesis]]:
-        """Search for each utterance with its own decoder gates; utterances with the same gates and task kind together.
+        """Search for each utterance with its own decoder gates; utterances of the same kind of task together.
 
         CTC takes part in ASR alone: it knows the transcript in the spoken language, not the translation.
         """
         prompts = [self.tokenizer.prompt(task) for task in tasks]
         sites = [i for i, site in enumerate(self.cost.sites) if site.stack == "decoder"]
-        groups: dict[tuple[str, tuple[bool, ...]], list[int]] = {}
-        for row, (task, mask) in enumerate(zip(tasks, open_BS[:, sites].tolist(), strict=True)):
-            groups.setdefault((task.kind, tuple(mask)), []).append(row)
         found: list[list[Hypothesis]] = [[] for _ in tasks]
-        for (kind, mask), rows in groups.items():
-            options = self.options if kind == "asr" else replace(self.options, ctc_weight=0.0)
+        for rows in self._together([task.kind for task in tasks], open_BS[:, sites].tolist()):
+            asr = tasks[rows[0]].kind == "asr"
+            options = self.options if asr else replace(self.options, ctc_weight=0.0)
             index = torch.tensor(rows)
             longest = int(frames_B[index].max())
             at = index.to(encoder_out_BTD.device)
+            mask_RS = open_BS[index][:, sites]
+            any_S = mask_RS.any(0)
             hypotheses = search(
-                self._weights(mask),
+                self._weights(tuple(any_S.tolist())),
                 log_probs_BTV[at, :longest] if options.ctc_weight > 0 else None,
                 encoder_out_BTD[at, :longest],
                 frames_B[index],
@@ -176,10 +177,18 @@ class Engine:
                 options,
                 self.tokens,
                 self.execution.cuda_graph,
+                mask_RS[:, any_S],
             )
             for row, nbest in zip(rows, hypotheses, strict=True):
                 found[row] = nbest
         return found
+
+    def _together(self, kinds: Sequence[str], masks: Sequence[Sequence[bool]]) -> list[list[int]]:
+        """The utterances that are searched together: of one kind of task; of one mask, too, under a CUDA graph."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for row, (kind, mask) in enumerate(zip(kinds, masks, strict=True)):
+            groups.setdefault((kind, *mask) if self.execution.cuda_graph else (kind,), []).append(row)
+        return list(groups.values())
 
     def _always_open_S(self) -> Tensor:
         """The gates of a model without any that decide."""

@@ -52,11 +52,12 @@ def search(
     options: SearchOptions,
     tokens: SearchTokens,
     static: bool = False,
+    open_BM: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """Find the best hypotheses of every utterance of a batch.
 
     Args:
-        weights: the decoder's open modules, the same for the whole batch.
+        weights: the decoder's modules that are open for any utterance.
         ctc_log_probs_BTV: the CTC head's log-probabilities; may be None where ``options.ctc_weight`` is 0.
         encoder_out_BTD: encoder output, padded; it decides the device.
         lengths_B: frames of each utterance, at least 1.
@@ -66,6 +67,7 @@ def search(
         static: keep every shape the same from step to step: caches have room for the longest search and finished
             utterances stay.  On a GPU the steps are then a CUDA graph, captured once a search.  Elsewhere it gives
             the same hypotheses, only slower.
+        open_BM: booleans, which of the M modules of ``weights`` run for which utterance; all for all where it is None.
 
     Returns:
         For each utterance at most ``options.nbest`` hypotheses, best first.  There is none where the encoder output
@@ -77,7 +79,9 @@ def search(
     """
     _check(weights, ctc_log_probs_BTV, lengths_B, prompts, options)
     lengths_B = lengths_B.to(encoder_out_BTD.device, torch.int64)
-    found = _Search(weights, ctc_log_probs_BTV, encoder_out_BTD, lengths_B, prompts, options, tokens, static).run()
+    found = _Search(
+        weights, ctc_log_probs_BTV, encoder_out_BTD, lengths_B, prompts, options, tokens, static, open_BM
+    ).run()
     missing = [index for index, hypotheses in enumerate(found) if not hypotheses]
     if missing and options.min_length_ratio >= 0.1:
         again = search(
@@ -89,6 +93,7 @@ def search(
             replace(options, min_length_ratio=max(0.0, options.min_length_ratio - 0.1)),
             tokens,
             static,
+            None if open_BM is None else open_BM[missing],
         )
         for index, hypotheses in zip(missing, again, strict=True):
             found[index] = hypotheses
@@ -108,6 +113,7 @@ class _Search:
         options: SearchOptions,
         tokens: SearchTokens,
         static: bool,
+        open_BM: Tensor | None = None,
     ) -> None:
         device = encoder_out_BTD.device
         limits = [options.step_limits(frames) for frames in lengths_B.tolist()]
@@ -121,7 +127,7 @@ class _Search:
         excluded = [*tokens.forbidden] + ([tokens.eos] if options.fixed_steps is not None else [])
         self._excluded = torch.tensor(excluded, dtype=torch.int64, device=device)
         self._decoder = RunningDecoder(
-            weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, self._max_steps, static
+            weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, self._max_steps, static, open_BM
         )
         self._ctc = None
         if options.ctc_weight > 0.0 and ctc_log_probs_BTV is not None:

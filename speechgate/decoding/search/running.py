@@ -34,6 +34,11 @@ class _Masks:
     frames: Tensor | None
     slots: Tensor | None = None
 
+    def of(self, rows: Tensor) -> "_Masks":
+        """Those of some utterances."""
+        own = self.own if self.own is None or self.own.dim() == 2 else self.own[rows]
+        return _Masks(own, None if self.frames is None else self.frames[rows], self.slots)
+
 
 class RunningDecoder:
     """Decoder, encoder output and the hypotheses so far, which begin as one prompt an utterance.
@@ -46,6 +51,7 @@ class RunningDecoder:
         beam_size: K, the hypotheses of an utterance after the prompt.
         max_steps: the most tokens that will follow the prompt.
         static: let shapes not change from step to step.
+        open_BM: booleans, which of the M modules of ``weights`` run for which utterance; None: all for all.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class RunningDecoder:
         beam_size: int,
         max_steps: int,
         static: bool = False,
+        open_BM: Tensor | None = None,
     ) -> None:
         prompt_length = prompts_BP.shape[1]
         slots = prompt_length + beam_size * (max_steps if static else FIRST_STEPS)
@@ -67,7 +74,12 @@ class RunningDecoder:
         self._position = torch.zeros(1, dtype=torch.int64, device=prompts_BP.device)
         self._scale = weights.embedding_VD.shape[1] ** 0.5
         encoder_out_BTD = encoder_out_BTD.to(self._positions_PD.dtype)
-        self._running = [_run(block, encoder_out_BTD, slots) for block in weights.blocks]
+        self._running = [
+            _run(block, encoder_out_BTD, slots)
+            if open_BM is None or bool(open_BM[:, index].all())
+            else _OnRows(block, encoder_out_BTD, slots, open_BM[:, index].nonzero()[:, 0])
+            for index, block in enumerate(weights.blocks)
+        ]
         self._masks = _Masks(own=None, frames=_frame_mask(lengths_B, encoder_out_BTD))
         self._siblings_KK = self._positions_PD.new_full((beam_size, beam_size), HIDDEN).fill_diagonal_(0.0)
         self._slots = slots
@@ -188,6 +200,25 @@ class _RunningFeedForward:
 
     def keep(self, rows: Tensor, frames: int) -> None:
         pass
+
+
+class _OnRows:
+    """A module that runs for some utterances, ``rows``, and adds nothing to the others."""
+
+    def __init__(self, block: Block, encoder_out_BTD: Tensor, slots: int, rows: Tensor) -> None:
+        self._rows = rows.to(encoder_out_BTD.device)
+        self._running = _run(block, encoder_out_BTD[self._rows], slots)
+
+    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
+        added_BQD = torch.zeros_like(x_BQD)
+        if len(self._rows):
+            added_BQD[self._rows] = self._running(x_BQD[self._rows], masks.of(self._rows))
+        return added_BQD
+
+    def keep(self, rows: Tensor, frames: int) -> None:
+        same = self._rows[:, None] == rows
+        self._running.keep(same.any(1).nonzero()[:, 0], frames)
+        self._rows = same.any(0).nonzero()[:, 0]
 
 
 def _run(
