@@ -41,7 +41,7 @@ def require_same(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any
         shown = "; ".join(f"{key} was {one.get(key)}, is {two.get(key)}" for key in other[:SHOWN])
         more = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
         raise CheckpointError(
-            f"{folder} holds the training of another configuration ({shown}{more}): choose another --name, or remove it"
+            f"{folder} holds the training of another configuration ({shown}{more}): choose another by --set name=..."
         )
     return not differing & LENGTH
 

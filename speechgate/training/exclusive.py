@@ -42,4 +42,4 @@ def _held(path: Path, content: str) -> str:
         who = f"process {owner['pid']} on {owner['host']} trains there since {owner['since']}"
     except ValueError:  # read between the other's truncation and its writing
         who = "another process has just begun to train there"
-    return f"{path.parent.parent} is in use: {who}; wait for it, stop it, or choose another --name"
+    return f"{path.parent.parent} is in use: {who}; wait for it, stop it, or choose another by --set name=..."

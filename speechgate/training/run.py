@@ -71,7 +71,9 @@ def train(
             if require_same(folder, earlier, description):
                 return folder
             if newest(work / "checkpoints") is None:
-                raise CheckpointError(f"{work}/checkpoints is gone: {folder} cannot go on; choose another --name")
+                raise CheckpointError(
+                    f"{work}/checkpoints is gone: {folder} cannot go on; choose another by --set name=..."
+                )
         if (work / "description.json").is_file():
             require_same(folder, json.loads((work / "description.json").read_text()), description)
         if processes.rank == 0:
