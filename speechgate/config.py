@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from speechgate.errors import ConfigError
+from speechgate.whisper.config import WhisperConfig
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 ENCODERS = ("e_branchformer", "branchformer", "conformer", "transformer")
@@ -201,7 +202,7 @@ class Experiment:
 
     name: str
     tasks: tuple[str, ...]
-    model: ModelConfig | None = None
+    model: ModelConfig | WhisperConfig | None = None
     init: str | None = None
     gates: GatesConfig | None = None
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -235,7 +236,9 @@ def from_mapping[T](cls: type[T], values: Mapping[str, Any], where: str) -> T:
     built = {}
     for key, value in values.items():
         nested = _NESTED.get((cls.__name__, key))
-        if nested is not None and isinstance(value, Mapping):
+        if key == "model" and isinstance(value, Mapping):
+            value = model_config(value, f"{where}.{key}")
+        elif nested is not None and isinstance(value, Mapping):
             value = from_mapping(nested, value, f"{where}.{key}")
         else:
             value = _checked(f"{where}.{key}", value, fields[key])
@@ -246,8 +249,12 @@ def from_mapping[T](cls: type[T], values: Mapping[str, Any], where: str) -> T:
         raise ConfigError(f"{where}: {error}") from error
 
 
+def model_config(values: Mapping[str, Any], where: str) -> ModelConfig | WhisperConfig:
+    """The configuration of a model: Whisper's has the key ``whisper``, all others are for ESPnet's classes."""
+    return from_mapping(WhisperConfig if "whisper" in values else ModelConfig, values, where)
+
+
 _NESTED: dict[tuple[str, str], type] = {
-    ("Experiment", "model"): ModelConfig,
     ("Experiment", "gates"): GatesConfig,
     ("Experiment", "train"): TrainConfig,
     ("TrainConfig", "teacher"): TeacherConfig,

@@ -20,7 +20,7 @@ from speechgate.data.vectors import load_vectors
 from speechgate.errors import AudioError
 from speechgate.task import Task
 from speechgate.text.normalize import normalize_for_training
-from speechgate.text.tokenizer import Tokenizer
+from speechgate.text.tokenizer import Tokens
 
 SAMPLE_RATE = 16_000  # Hz
 TAIL_SAMPLES = 512  # silence after each recording, so that its last frames never depend on its neighbours
@@ -116,7 +116,7 @@ def pad_speech(recordings: Sequence[Tensor], min_seconds: float) -> tuple[Tensor
 
 def make_batch(
     cuts: Sequence[Cut],
-    tokenizer: Tokenizer,
+    tokenizer: Tokens,
     min_seconds: float,
     load: Callable[[Cut], Tensor] = load_audio,
     vectors: Mapping[str, int] | None = None,
@@ -161,7 +161,7 @@ class ExampleDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        tokenizer: Tokens,
         min_seconds: float,
         cache: int = 0,
         recombine: Recombiner | None = None,

@@ -21,7 +21,7 @@ from speechgate.errors import ManifestError
 from speechgate.manifests.filters import DurationBetween
 from speechgate.manifests.large import LargeCuts
 from speechgate.task import Task
-from speechgate.text.tokenizer import Tokenizer
+from speechgate.text.tokenizer import Tokens
 
 HARDEST_AMONG = 5_000  # examples of a task: all of a small corpus, and the first ones of a manifest that is streamed
 SHUFFLE_BUFFER = 1_000  # cuts a task; the shards of large manifests are in a random order already
@@ -92,7 +92,7 @@ def train_sampler(
 def train_loader(
     cuts: Iterable[Cut],
     tasks: Sequence[Task],
-    tokenizer: Tokenizer,
+    tokenizer: Tokens,
     config: TrainConfig,
     min_seconds: float,
     recombine: Recombiner | None = None,
@@ -149,7 +149,7 @@ def hardest(examples: Iterable[Cut], max_duration: float) -> list[CutSet]:
 def eval_loader(
     cuts: Iterable[Cut],
     tasks: Sequence[Task],
-    tokenizer: Tokenizer,
+    tokenizer: Tokens,
     max_duration: float,
     min_seconds: float,
     workers: int = 0,

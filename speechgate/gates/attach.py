@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
-from speechgate.gates.espnet import espnet_stacks
+from speechgate.gates.espnet import known_stacks
 from speechgate.gates.layer import Gated
 from speechgate.gates.module import Gates
 from speechgate.gates.sites import Adapter, Stack, stacks_of
 from speechgate.gates.state import GateState
 
 
-def attach(model: Any, config: GatesConfig, languages: Sequence[str], adapter: Adapter = espnet_stacks) -> Gates:
+def attach(model: Any, config: GatesConfig, languages: Sequence[str], adapter: Adapter = known_stacks) -> Gates:
     """Give ``model`` gates; returns them.
 
     They are also ``model.gates``, so that they are saved, moved and trained with the model.  Keys of the model's own
     parameters do not change.
 
     Args:
-        model: an ESPnetS2TModel or ESPnetASRModel; with another ``adapter``, any module that it describes.
+        model: an ESPnetS2TModel, an ESPnetASRModel or a WhisperHost; with another ``adapter``, any module that it describes.
         config: what to gate, and how the gates decide.
         languages: those that the gates are to know.
         adapter: describes the model's stacks; see "Gate your own model" in docs/gates.md.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from speechgate.errors import ConfigError
-from speechgate.gates.espnet import espnet_stacks
+from speechgate.gates.espnet import known_stacks
 from speechgate.gates.macs import Macs, monomials, weights
 from speechgate.gates.sites import Adapter, GateSite, Stack, list_sites
 
@@ -24,7 +24,7 @@ class CostTable:
     A joint is what runs where any of several sites is open, such as the merge of two branches.
     """
 
-    def __init__(self, model: Any, adapter: Adapter = espnet_stacks) -> None:
+    def __init__(self, model: Any, adapter: Adapter = known_stacks) -> None:
         stacks = adapter(model)
         self.sites: tuple[GateSite, ...] = list_sites(stacks)
         place = {site: index for index, site in enumerate(self.sites)}
@@ -40,7 +40,7 @@ class CostTable:
         self._members_JS = torch.zeros(len(joints), len(self.sites), dtype=torch.bool)
         for row, columns in enumerate(members):
             self._members_JS[row, columns] = True
-        self._fixed = _Fixed.of(model) if adapter is espnet_stacks else None
+        self._fixed = _outside(model) if adapter is known_stacks else None
         self._predictor_macs = float(weights(model.gates)) if hasattr(model, "gates") else 0.0
 
     def site_macs(self, frames: int, steps: int, beam: int) -> Tensor:
@@ -60,10 +60,10 @@ class CostTable:
         """What no gate can close: subsampling, CTC's and the decoder's output layers, and the predictors.
 
         Raises:
-            ConfigError: the model is not ESPnet's, so what lies outside its stacks is not known.
+            ConfigError: the model came with an adapter, so what lies outside its stacks is not known.
         """
         if self._fixed is None:
-            raise ConfigError("what lies outside the stacks costs is known of ESPnet's models alone; use site_macs")
+            raise ConfigError("what lies outside the stacks costs is known of ESPnet's models and Whisper alone; use site_macs")
         return self._fixed.macs(feature_frames, frames, steps * beam) + self._predictor_macs
 
     def predictor_macs(self) -> float:
@@ -93,35 +93,45 @@ def _matrix(costs: Sequence[Macs]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Fixed:
-    """ESPnet's parts outside the stacks: the convolutions of subsampling, and weights a frame and a token."""
+class Outside:
+    """A model's parts outside its stacks.
+
+    Attributes:
+        bins: the second dimension of what the first convolution reads; 1 where convolutions are over time alone.
+        convolutions: weights, kernel, stride and padding over time of each, in turn; time comes first.
+        frame, token: weights of linear layers that run once a frame, and once a token of each hypothesis.
+    """
 
     bins: int
-    convolutions: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]  # weights, kernel, stride; time comes first
+    convolutions: tuple[tuple[int, tuple[int, ...], tuple[int, ...], int], ...]
     frame: int
     token: int
-
-    @classmethod
-    def of(cls, model: Any) -> "_Fixed":
-        embed = [] if model.encoder.embed is None else list(model.encoder.embed.modules())
-        linear = [part for part in embed if isinstance(part, nn.Linear)]
-        ctc = [] if model.ctc is None else [model.ctc]
-        output = [] if model.decoder is None else [model.decoder.output_layer]
-        return cls(
-            bins=1 if model.frontend is None else model.frontend.output_size(),
-            convolutions=tuple(
-                (part.weight.numel(), tuple(part.kernel_size), tuple(part.stride))
-                for part in embed
-                if isinstance(part, nn.Conv1d | nn.Conv2d)
-            ),
-            frame=weights(*linear, *ctc),
-            token=weights(*output),
-        )
 
     def macs(self, feature_frames: int, frames: int, tokens: int) -> float:
         total = float(frames * self.frame + tokens * self.token)
         sizes = [feature_frames, self.bins]
-        for numel, kernel, stride in self.convolutions:
+        for numel, kernel, stride, padding in self.convolutions:
+            sizes[0] += 2 * padding
             sizes = [(size - k) // s + 1 for size, k, s in zip(sizes, kernel, stride, strict=False)]
             total += numel * (sizes[0] * sizes[1] if len(kernel) == 2 else sizes[0])
         return total
+
+
+def _outside(model: Any) -> Outside:
+    """What a model says of itself, or ESPnet's subsampling, CTC and output layer."""
+    if hasattr(model, "outside"):
+        return model.outside()
+    embed = [] if model.encoder.embed is None else list(model.encoder.embed.modules())
+    linear = [part for part in embed if isinstance(part, nn.Linear)]
+    ctc = [] if model.ctc is None else [model.ctc]
+    output = [] if model.decoder is None else [model.decoder.output_layer]
+    return Outside(
+        bins=1 if model.frontend is None else model.frontend.output_size(),
+        convolutions=tuple(
+            (part.weight.numel(), tuple(part.kernel_size), tuple(part.stride), 0)
+            for part in embed
+            if isinstance(part, nn.Conv1d | nn.Conv2d)
+        ),
+        frame=weights(*linear, *ctc),
+        token=weights(*output),
+    )

@@ -47,6 +47,11 @@ _OFF = {
 }
 
 
+def known_stacks(model: Any) -> tuple[Stack, ...]:
+    """The stacks of a model that describes itself by a method ``stacks``, or of one of ESPnet's."""
+    return model.stacks() if hasattr(model, "stacks") else espnet_stacks(model)
+
+
 def espnet_stacks(model: Any) -> tuple[Stack, ...]:
     """The encoder of ``model``, and its Transformer decoder where it has one.
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from speechgate.errors import ConfigError
 from speechgate.gates.attach import swap_in
-from speechgate.gates.espnet import espnet_stacks
+from speechgate.gates.espnet import known_stacks
 from speechgate.gates.layer import Kind
 from speechgate.gates.sites import Adapter, GateSite, Stack, list_sites
 from speechgate.gates.state import GateState
 
 
-def drop_closed(model: Any, closed: Collection[str], adapter: Adapter = espnet_stacks) -> None:
+def drop_closed(model: Any, closed: Collection[str], adapter: Adapter = known_stacks) -> None:
     """Fix the gates of ``model``: the sites named in ``closed`` leave it with their parameters, all others stay open.
 
     The model must have no deciding gates (``detach`` takes them off).  It then runs, in any mode, as it did with these

@@ -34,7 +34,7 @@ def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnet
     """
     vocab_size = len(token_list)
     frontend = _make(espnet.DefaultFrontend, "frontend", config.frontend)
-    specaug = None if config.specaug is None else _make(espnet.SpecAug, "specaug", config.specaug)
+    specaug = make_specaug(config.specaug)
     normalize = _normalizer(config.normalize, frontend.output_size())
     encoder_class = ENCODER_CLASSES[config.encoder_class]
     encoder = _make(encoder_class, "encoder", config.encoder, input_size=frontend.output_size())
@@ -66,6 +66,11 @@ def build_model(config: ModelConfig, token_list: Sequence[str]) -> espnet.ESPnet
     except ValueError as error:
         raise ConfigError(f"model.init: {error}") from error
     return model
+
+
+def make_specaug(given: Mapping[str, Any] | None) -> espnet.SpecAug | None:
+    """ESPnet's SpecAug with the arguments of a ``specaug`` section; None without one."""
+    return None if given is None else _make(espnet.SpecAug, "specaug", given)
 
 
 def _normalizer(given: Mapping[str, Any], width: int) -> Any:

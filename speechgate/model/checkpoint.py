@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with model.safetensors, config.yaml, tokens.txt, tokens.model and run.json.
+"""Checkpoints: a folder with model.safetensors, config.yaml, the tokens and run.json.
 
 Nothing in it is unpickled.  Gates are saved with the model, under ``gates.``.  A specialised checkpoint has none: it is
 made for one task, and lacks the modules that the gates close there.
@@ -15,14 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from speechgate.config import GatesConfig, ModelConfig, from_mapping, load_yaml, to_mapping
+from speechgate.config import GatesConfig, ModelConfig, from_mapping, load_yaml, model_config, to_mapping
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import atomic_path, write_json, write_text
 from speechgate.gates.attach import attach, detach
 from speechgate.gates.cost import CostTable
 from speechgate.gates.fixed import drop_closed
 from speechgate.model.build import build_model
-from speechgate.text.tokenizer import Tokenizer
+from speechgate.text.tokenizer import Tokenizer, Tokens
+from speechgate.whisper.config import WhisperConfig
 
 FORMAT = 1
 
@@ -55,8 +56,8 @@ class Checkpoint:
     """
 
     model: Any
-    tokenizer: Tokenizer
-    config: ModelConfig
+    tokenizer: Tokens
+    config: ModelConfig | WhisperConfig
     gates: GatesConfig | None = None
     languages: tuple[str, ...] = ()
     specialised: Specialised | None = None
@@ -139,9 +140,7 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     values = load_yaml(folder / "config.yaml")
     if values.get("format") != FORMAT:
         raise CheckpointError(f"{folder}/config.yaml has format {values.get('format')}; this version reads {FORMAT}")
-    config = from_mapping(ModelConfig, values["model"], f"{folder}/config.yaml: model")
-    tokenizer = Tokenizer.load(folder)
-    checkpoint = Checkpoint(build_model(config, tokenizer.token_list), tokenizer, config)
+    checkpoint = _without_weights(model_config(values["model"], f"{folder}/config.yaml: model"), folder)
     if "gates" in values:
         gates = from_mapping(GatesConfig, values["gates"], f"{folder}/config.yaml: gates")
         checkpoint.add_gates(gates, values["languages"])
@@ -150,6 +149,27 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     load_weights(checkpoint.model, folder / "model.safetensors")
     checkpoint.model.to(device).eval()
     return checkpoint
+
+
+def _without_weights(config: ModelConfig | WhisperConfig, folder: Path) -> Checkpoint:
+    if isinstance(config, WhisperConfig):
+        whisper = import_whisper()
+        return Checkpoint(whisper.build_whisper(config), whisper.WhisperTokens.load(folder), config)
+    tokenizer = Tokenizer.load(folder)
+    return Checkpoint(build_model(config, tokenizer.token_list), tokenizer, config)
+
+
+def import_whisper() -> Any:
+    """The module ``speechgate.whisper.build``, which needs transformers.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        from speechgate.whisper import build
+    except ImportError as error:
+        raise ConfigError("a Whisper model needs transformers: install speechgate[whisper]") from error
+    return build
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

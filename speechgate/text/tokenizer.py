@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import sentencepiece
 
@@ -37,11 +37,35 @@ def _is_special(token: str) -> bool:
     return bool(re.fullmatch(r"<(?!0x)[^<>\s]+>", token))
 
 
+class Tokens(Protocol):
+    """What a model's tokens can do, whether sentencepiece's or Whisper's; see ``Tokenizer``."""
+
+    languages: tuple[str, ...]
+    tasks: tuple[str, ...]
+    token_list: list[str]
+    specials: frozenset[int]
+    sos: int
+    eos: int
+    blank: Any  # None where the model has no CTC
+    suppressed: frozenset[int]
+    suppressed_first: frozenset[int]
+
+    def __len__(self) -> int: ...
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
+    def prompt(self, task: Task) -> list[int]: ...
+    def save(self, folder: Path | str) -> None: ...
+
+
 class Tokenizer:
     """Encode normalised text; know the special symbols.
 
-    ``token_list`` is every token in the order of the ids; ``specials`` the ids that are not pieces of text.
+    ``token_list`` is every token in the order of the ids; ``specials`` the ids that are not pieces of text;
+    ``suppressed`` and ``suppressed_first`` pieces of text never to be written, or not as the first one: none here.
     """
+
+    suppressed: frozenset[int] = frozenset()
+    suppressed_first: frozenset[int] = frozenset()
 
     def __init__(
         self, languages: Sequence[str], tasks: Sequence[str], model: bytes, token_list: Sequence[str] | None = None

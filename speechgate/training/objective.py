@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from speechgate.data.batch import IGNORE, Batch
+from speechgate.errors import ConfigError
 from speechgate.task import Task
 
 
@@ -54,6 +55,8 @@ def hybrid_loss(model: Any, batch: Batch, ctc_weight: float) -> tuple[Tensor, di
     Returns:
         loss, its parts for logging, the encoder's output (B, T, D) and its lengths (B) on the CPU.
     """
+    if ctc_weight > 0 and model.ctc is None:
+        raise ConfigError(f"train.ctc_weight is {ctc_weight}: this model has no CTC, set it to 0")
     encoder_out_BTD, lengths_B = model.encode(batch.speech_BN, batch.speech_lengths)
     lengths_B = lengths_B.cpu()
     parts: dict[str, Tensor] = {}

@@ -22,7 +22,7 @@ from speechgate.errors import CheckpointError, ConfigError, TrainingError
 from speechgate.files import write_json, write_text
 from speechgate.gates.cost_ms import measure_ms
 from speechgate.model.build import build_model, count_parameters
-from speechgate.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from speechgate.model.checkpoint import Checkpoint, import_whisper, load_checkpoint, save_checkpoint
 from speechgate.runinfo import pick_device, run_info
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ from speechgate.training.module import TrainingModule
 from speechgate.training.processes import Processes, started
 from speechgate.training.progress import ProgressLines
 from speechgate.training.watch import FiniteCheck, Throughput, describe
+from speechgate.whisper.config import WhisperConfig
 
 
 def train(
@@ -166,6 +167,8 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
     if init is not None:
         checkpoint = load_checkpoint(init)
         checkpoint.model.train()  # it comes in evaluation mode, in which Lightning would leave it
+    elif isinstance(experiment.model, WhisperConfig):
+        checkpoint = Checkpoint(*import_whisper().load_whisper(experiment.model, tasks))
     else:
         assert experiment.model is not None
         model = build_model(experiment.model, tokenizer.token_list)
