@@ -1,7 +1,7 @@
 """Exact, batched, label-synchronous search over a Transformer decoder and CTC, closed modules left out.
 
-It finds the hypotheses of ESPnet's ``BatchBeamSearch`` on the same weights.  It reads no files, prints nothing and
-keeps no state between calls; the device is that of the tensors given.
+It finds the hypotheses of ESPnet's ``BatchBeamSearch`` on the same weights, or those of transformers' ``generate``.
+It reads no files, prints nothing and keeps no state between calls; the device is that of the tensors given.
 """
 
 from speechgate.decoding.search.beam import search
@@ -9,6 +9,7 @@ from speechgate.decoding.search.ctc import CtcPrefixScorer, greedy_ctc
 from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
 from speechgate.decoding.search.linear import at_least_float32
 from speechgate.decoding.search.weights import DECODER_KINDS, DecoderWeights, prepare_decoder
+from speechgate.decoding.search.whisper import prepare_whisper_decoder
 
 __all__ = [
     "DECODER_KINDS",
@@ -20,5 +21,6 @@ __all__ = [
     "at_least_float32",
     "greedy_ctc",
     "prepare_decoder",
+    "prepare_whisper_decoder",
     "search",
 ]

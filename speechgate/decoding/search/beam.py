@@ -4,11 +4,12 @@ Shapes: B utterances still searched, J hypotheses held of each (one at first, th
 of a hypothesis, T frames, D width, V tokens.
 
 The reference is ESPnet's ``BatchBeamSearch`` (pre-beam on the decoder's scores, CTC over what follows the prompt, end
-detection after eq. 50 of Watanabe et al., 2017): same hypotheses, whatever utterances share the batch.
+detection after eq. 50 of Watanabe et al., 2017), or transformers' beam search (see ``ranked``): same hypotheses,
+whatever utterances share the batch.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,30 +17,15 @@ from torch import Tensor
 from speechgate.decoding.search.ctc import CtcPrefixScorer
 from speechgate.decoding.search.ended import EndedHypotheses
 from speechgate.decoding.search.graph import capture
+from speechgate.decoding.search.held import Beam
 from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
+from speechgate.decoding.search.ranked import RankedHypotheses
 from speechgate.decoding.search.running import RunningDecoder
 from speechgate.decoding.search.weights import DecoderWeights
 from speechgate.errors import ConfigError
 
 EAGER_STEPS = 2  # before a graph is captured: the first has one hypothesis, the next warms up the kernels
 STEPS_BETWEEN_LOOKS = 8
-
-
-@dataclass
-class _Beam:
-    """The hypotheses held.  ``decoder_BJ`` is -inf where a slot holds none, which keeps it from being chosen."""
-
-    last_BJ: Tensor
-    decoder_BJ: Tensor
-    parents_BJ: Tensor
-    ctc_BJ: Tensor
-    total_BJ: Tensor
-
-    def become(self, other: "_Beam") -> None:
-        vars(self).update(vars(other))
-
-    def keep(self, rows: Tensor) -> "_Beam":
-        return _Beam(*(value[rows] for value in vars(self).values()))
 
 
 @torch.inference_mode()
@@ -116,7 +102,8 @@ class _Search:
         open_BM: Tensor | None = None,
     ) -> None:
         device = encoder_out_BTD.device
-        limits = [options.step_limits(frames) for frames in lengths_B.tolist()]
+        room = weights.most_steps(1 + len(prompts[0]))
+        limits = [options.step_limits(frames, room) for frames in lengths_B.tolist()]
         self._max_steps = max(most for _, most in limits)
         prompts_BP = torch.tensor([[tokens.sos, *prompt] for prompt in prompts], device=device)
         self._options = options
@@ -125,20 +112,24 @@ class _Search:
         self._lengths_B = lengths_B
         self._first_B, self._most_B = torch.tensor(limits, device=device).unbind(1)
         excluded = [*tokens.forbidden] + ([tokens.eos] if options.fixed_steps is not None else [])
-        self._excluded = torch.tensor(excluded, dtype=torch.int64, device=device)
+        self._excluded_later = torch.tensor(excluded, dtype=torch.int64, device=device)
+        self._excluded = torch.tensor([*excluded, *tokens.forbidden_first], dtype=torch.int64, device=device)
         self._decoder = RunningDecoder(
             weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, self._max_steps, static, open_BM
         )
         self._ctc = None
         if options.ctc_weight > 0.0 and ctc_log_probs_BTV is not None:
             self._ctc = CtcPrefixScorer(ctc_log_probs_BTV, lengths_B, tokens.blank)
+        self._ranked = None
+        if options.finish == "transformers":
+            self._ranked = RankedHypotheses(len(prompts), options.beam_size, options.length_penalty, device)
         self._ended = EndedHypotheses(
-            len(prompts), self._max_steps, options.beam_size, options.nbest, tokens.eos, device
+            len(prompts), self._max_steps, options.candidates, options.nbest, tokens.eos, device
         )
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._logits_BJV = self._decoder.start()
         zeros_B1 = self._logits_BJV.new_zeros(len(prompts), 1, dtype=torch.float64)
-        self._beam = _Beam(zeros_B1.long(), zeros_B1, zeros_B1.long(), zeros_B1, zeros_B1)
+        self._beam = Beam(zeros_B1.long(), zeros_B1, zeros_B1.long(), zeros_B1, zeros_B1)
 
     def run(self) -> list[list[Hypothesis]]:
         return self._run_static() if self._static else self._run_shrinking()
@@ -174,6 +165,7 @@ class _Search:
         """One step: the beam's successors, and those of them that end."""
         self._beam.become(self._choose(self._beam, self._logits_BJV))
         self._collect(self._beam)
+        self._excluded = self._excluded_later
         self._step += 1
 
     def _follow(self) -> None:
@@ -188,14 +180,15 @@ class _Search:
         carried += [(self._beam, name) for name in vars(self._beam)]
         carried += [(self._ended, name) for name in EndedHypotheses.CARRIED]
         carried += [(self._ctc, name) for name in CtcPrefixScorer.CARRIED if self._ctc is not None]
+        carried += [(self._ranked, name) for name in RankedHypotheses.CARRIED if self._ranked is not None]
         return carried
 
-    def _choose(self, beam: _Beam, logits_BJV: Tensor) -> _Beam:
-        """Extend every hypothesis by its candidate tokens and take the K best of each utterance."""
+    def _choose(self, beam: Beam, logits_BJV: Tensor) -> Beam:
+        """Extend every hypothesis by its candidate tokens and take the best of each utterance, as many as asked for."""
         options, tokens = self._options, self._tokens
         normaliser_BJ1 = logits_BJV.logsumexp(-1, keepdim=True)
         logits_BJV.index_fill_(2, self._excluded, float("-inf"))
-        width = options.beam_size if self._ctc is None else options.pre_beam_size
+        width = options.candidates if self._ctc is None else options.pre_beam_size
         top_BJC, token_BJC = logits_BJV.topk(min(width, logits_BJV.shape[2]))
         decoder_BJC = beam.decoder_BJ[..., None] + (top_BJC - normaliser_BJ1)
         total_BJC = decoder_BJC
@@ -209,9 +202,9 @@ class _Search:
             decoder_BJC = torch.cat([decoder_BJC, beam.decoder_BJ[..., None] + eos_BJ1], dim=2)
             ctc_BJC = torch.cat([prefix_BJC, complete_BJ[..., None]], dim=2)
             total_BJC = (1.0 - options.ctc_weight) * decoder_BJC + options.ctc_weight * ctc_BJC
-        total_BK, chosen_BK = total_BJC.flatten(1).topk(options.beam_size)
+        total_BK, chosen_BK = total_BJC.flatten(1).topk(options.candidates)
         parents_BK = chosen_BK // token_BJC.shape[2]
-        return _Beam(
+        return Beam(
             last_BJ=token_BJC.flatten(1).gather(1, chosen_BK),
             decoder_BJ=decoder_BJC.flatten(1).gather(1, chosen_BK),
             parents_BJ=parents_BK,
@@ -219,18 +212,23 @@ class _Search:
             total_BJ=total_BK + options.length_bonus * (self._step + 1).double(),
         )
 
-    def _collect(self, beam: _Beam) -> None:
+    def _collect(self, beam: Beam) -> None:
         """Record the hypotheses that end at this step, out of the beam with them, and the utterances then finished."""
         last_step_B = self._most_B == self._step + 1
         held_BJ = beam.total_BJ > float("-inf")
         ends_BJ = held_BJ & ((beam.last_BJ == self._tokens.eos) | last_step_B[:, None])
+        if self._ranked is not None:
+            ends_BJ = self._ranked.divide(self._step, beam, ends_BJ)
+        going_BJ = (beam.total_BJ > float("-inf")) & ~ends_BJ
         counts_BJ = ends_BJ & (self._step >= self._first_B)[:, None]
         scores_BJ = (beam.total_BJ, beam.decoder_BJ, beam.ctc_BJ)
         self._ended.add(self._step, counts_BJ, scores_BJ, beam.parents_BJ, beam.last_BJ)
         beam.decoder_BJ = beam.decoder_BJ.masked_fill(ends_BJ, float("-inf"))
-        done_B = ~(held_BJ & ~ends_BJ).any(1)
+        if self._ranked is not None:
+            beam.become(beam.first(self._options.beam_size))
+        done_B = ~going_BJ[:, : self._options.beam_size].any(1)
         if self._options.end_detect and self._options.fixed_steps is None:
-            done_B |= self._ended.hopeless()
+            done_B |= self._ended.hopeless() if self._ranked is None else self._ranked.hopeless(self._step, beam)
         self._ended.done_B = self._ended.done_B | done_B
 
     def _keep(self, rows: Tensor) -> None:
@@ -242,6 +240,8 @@ class _Search:
         self._decoder.keep(rows, frames)
         if self._ctc is not None:
             self._ctc.keep(rows, frames)
+        if self._ranked is not None:
+            self._ranked.keep(rows)
         self._ended.keep(rows)
         self._beam = self._beam.keep(rows)
 
@@ -254,7 +254,7 @@ def _check(
     options: SearchOptions,
 ) -> None:
     vocabulary = weights.output.weight.shape[0]
-    if options.beam_size >= vocabulary:
+    if options.candidates >= vocabulary:
         raise ConfigError(f"beam_size {options.beam_size} with a vocabulary of {vocabulary}: give a narrower beam")
     if options.ctc_weight > 0.0 and ctc_log_probs_BTV is None:
         raise ConfigError(f"ctc_weight is {options.ctc_weight} but no CTC log-probabilities were given")

@@ -38,14 +38,14 @@ class Linear:
 
     @classmethod
     def of(cls, *layers: nn.Linear) -> "Linear":
-        """One matrix for several layers of the same input, their outputs side by side."""
+        """One matrix for several layers of the same input, their outputs side by side; a missing bias is zero."""
         if len(layers) == 1:
             return cls(layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach())
-        biases = [layer.bias for layer in layers]
-        return cls(
-            torch.cat([layer.weight.detach() for layer in layers]),
-            None if biases[0] is None else torch.cat([bias.detach() for bias in biases]),
-        )
+        weight = torch.cat([layer.weight.detach() for layer in layers])
+        if all(layer.bias is None for layer in layers):
+            return cls(weight, None)
+        biases = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+        return cls(weight, torch.cat([bias.detach() for bias in biases]))
 
     def pack(self, dtype: torch.dtype) -> "Linear":
         """The same layer with its weight packed for products in ``dtype``; what comes out stays float32.

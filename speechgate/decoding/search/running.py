@@ -72,7 +72,6 @@ class RunningDecoder:
         self._prompts_BP = prompts_BP
         self._positions_PD = weights.positions(prompt_length + max_steps)
         self._position = torch.zeros(1, dtype=torch.int64, device=prompts_BP.device)
-        self._scale = weights.embedding_VD.shape[1] ** 0.5
         encoder_out_BTD = encoder_out_BTD.to(self._positions_PD.dtype)
         self._running = [
             _run(block, encoder_out_BTD, slots)
@@ -126,7 +125,7 @@ class RunningDecoder:
             self._masks.frames = self._masks.frames[rows, ..., :frames]
 
     def _advance(self, tokens_BQ: Tensor, positions: Tensor) -> Tensor:
-        x_BQD = F.embedding(tokens_BQ, self._weights.embedding_VD) * self._scale + positions
+        x_BQD = F.embedding(tokens_BQ, self._weights.embedding_VD) * self._weights.embedding_scale + positions
         for running in self._running:
             x_BQD = x_BQD + running(x_BQD, self._masks)
         return x_BQD

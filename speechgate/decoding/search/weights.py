@@ -66,10 +66,16 @@ Block = SelfAttention | SourceAttention | FeedForward
 
 @dataclass(frozen=True)
 class DecoderWeights:
-    """A decoder as the sequence of its open modules: each adds to the residual stream, closed ones are absent."""
+    """A decoder as the sequence of its open modules: each adds to the residual stream, closed ones are absent.
+
+    The embedding is multiplied by ``embedding_scale``.  Positions go on beyond ``positions_PD`` as sinusoids, unless
+    they are learnt: then there are no others.
+    """
 
     embedding_VD: Tensor
+    embedding_scale: float
     positions_PD: Tensor
+    learnt_positions: bool
     layers: tuple[tuple[Block, ...], ...]
     norm: Norm
     output: Linear
@@ -120,10 +126,34 @@ class DecoderWeights:
         layers = tuple(tuple(changed(block) for block in layer) for layer in self.layers)
         return replace(self, layers=layers, norm=norm(self.norm), output=linear(self.output))
 
+    def most_steps(self, prompt_length: int) -> int | None:
+        """The most steps after a prompt, <sos> included, that there are positions for; None: any number.
+
+        Raises:
+            ConfigError: there are none left.
+        """
+        if not self.learnt_positions:
+            return None
+        # The last token chosen is not read by the decoder, and could do without; transformers counts it too.
+        steps = len(self.positions_PD) - prompt_length
+        if steps < 1:
+            raise ConfigError(
+                f"a prompt of {prompt_length} tokens: this decoder has {len(self.positions_PD)} positions"
+            )
+        return steps
+
     def positions(self, count: int) -> Tensor:
-        """The first ``count`` or more positional encodings, (P, D)."""
+        """The first ``count`` or more positional encodings, (P, D).
+
+        Raises:
+            ConfigError: so many were not learnt.
+        """
         if count <= len(self.positions_PD):
             return self.positions_PD
+        if self.learnt_positions:
+            raise ConfigError(
+                f"prompt and steps take {count} positions: this decoder has learnt {len(self.positions_PD)}"
+            )
         return _sinusoids(count, self.positions_PD.shape[1]).to(self.positions_PD)
 
 
@@ -139,7 +169,9 @@ def prepare_decoder(decoder: Any, open_modules_LK: Tensor | None = None) -> Deco
     _check(decoder)
     weights = DecoderWeights(
         embedding_VD=decoder.embed[0].weight.detach(),
+        embedding_scale=decoder.embed[0].embedding_dim ** 0.5,
         positions_PD=decoder.embed[1].pe[0].to(decoder.embed[0].weight),
+        learnt_positions=False,
         layers=tuple(_blocks(layer) for layer in decoder.decoders),
         norm=Norm.of(decoder.after_norm),
         output=Linear.of(decoder.output_layer),

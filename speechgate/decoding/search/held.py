@@ -1,0 +1,31 @@
+"""The hypotheses that a search holds.
+
+Shapes: B utterances, J hypotheses held of each.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Beam:
+    """The hypotheses held.  ``decoder_BJ`` is -inf where a slot holds none, which keeps it from being chosen."""
+
+    last_BJ: Tensor
+    decoder_BJ: Tensor
+    parents_BJ: Tensor
+    ctc_BJ: Tensor
+    total_BJ: Tensor
+
+    def become(self, other: "Beam") -> None:
+        vars(self).update(vars(other))
+
+    def keep(self, rows: Tensor) -> "Beam":
+        return Beam(*(value[rows] for value in vars(self).values()))
+
+    def at(self, slots_BJ: Tensor) -> "Beam":
+        return Beam(*(value.gather(1, slots_BJ) for value in vars(self).values()))
+
+    def first(self, count: int) -> "Beam":
+        return Beam(*(value[:, :count] for value in vars(self).values()))
