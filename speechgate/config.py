@@ -297,11 +297,7 @@ def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experime
     by conf/model/NAME.yaml.  ``overrides`` are dotted, such as ``train.updates=10``.
     """
     path = Path(conf) if str(conf).endswith(".yaml") else CONF_DIR / "train" / f"{conf}.yaml"
-    values = load_yaml(path)
-    if "base" in values:
-        base = load_yaml(CONF_DIR / "train" / f"{values.pop('base')}.yaml")
-        own: dict[str, Any] = {"name": path.stem, **values}
-        values = OmegaConf.to_container(OmegaConf.merge(base, own))  # type: ignore[assignment]
+    values = _with_base(path)
     values.setdefault("name", path.stem)
     if isinstance(values.get("model"), str):
         values["model"] = load_yaml(CONF_DIR / "model" / f"{values['model']}.yaml")
@@ -311,6 +307,15 @@ def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experime
         raise ConfigError(f"override of {path}: {error}") from error
     plain = OmegaConf.to_container(merged, resolve=True)
     return from_mapping(Experiment, plain, str(path))  # type: ignore[arg-type]
+
+
+def _with_base(path: Path) -> dict[str, Any]:
+    values = load_yaml(path)
+    if "base" not in values:
+        return values
+    base = _with_base(CONF_DIR / "train" / f"{values.pop('base')}.yaml")
+    own: dict[str, Any] = {"name": path.stem, **values}
+    return OmegaConf.to_container(OmegaConf.merge(base, own))  # type: ignore[return-value]
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

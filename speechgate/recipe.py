@@ -7,6 +7,7 @@ recipes/<corpus>/pretrained/        the small dense checkpoint that comes with t
 """
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -268,7 +269,7 @@ class Recipe:
         if len(self.manifests(split)) > 1:
             raise ConfigError(f"{split} of a mix is several held-out sets: give {' or '.join(self.held_out(split))}")
         tasks = parse_tasks(kinds, languages, self.available_tasks())
-        options = options or decode_options("beam")
+        options = options or decode_options(usual_search(folder))
         cuts = list(self.cuts(split))
         out = self._place_of(folder, kinds, languages) / decoded_name(split, budget)
         inputs = (folder / "model.safetensors", *self.manifests(split).values())
@@ -288,6 +289,21 @@ class Recipe:
             deaf=deaf,
             budget=budget,
         )
+
+    def dense_of(self, folder: Path) -> Path | None:
+        """The dense checkpoint that the gates in ``folder`` were trained on; None where there are no gates.
+
+        Raises:
+            CheckpointError: it is gone.
+        """
+        if not load_yaml(folder / "config.yaml").get("gates"):
+            return None
+        description = folder / "description.json"
+        begun = json.loads(description.read_text())["init"] if description.is_file() else None
+        dense = self.folder_of("dense") if begun is None else Path(begun)
+        if not (dense / "model.safetensors").is_file():
+            raise CheckpointError(f"{dense}, which {folder} was trained on, is gone: it is what it is timed against")
+        return self.dense_of(dense) or dense
 
     def _place_of(self, folder: Path, kinds: Sequence[str], languages: Sequence[str]) -> Path:
         """Where the results of a checkpoint lie: beside it, unless it serves more tasks or comes with the recipe."""
@@ -315,6 +331,11 @@ def decoded_name(split: str, budget: float | None) -> str:
 def decodings(home: Path, split: str) -> list[Path]:
     """The folders below ``home`` with decodings of a split, at any setting of a budget dial."""
     return sorted([*home.glob(f"*/decode_{split}/"), *home.glob(f"*/decode_{split}_[0-9].[0-9]*/")])
+
+
+def usual_search(folder: Path) -> str:
+    """The file of conf/decode for a checkpoint: Whisper has no CTC, and ends hypotheses by transformers' rule."""
+    return "whisper" if "whisper" in load_yaml(folder / "config.yaml")["model"] else "beam"
 
 
 def decode_options(conf: str) -> SearchOptions:

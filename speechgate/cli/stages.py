@@ -81,6 +81,7 @@ def train(
     sparsity: Sparsity = "",
     stack: Stack = "",
     init: Annotated[Path | None, typer.Option(help="checkpoint folder to continue from")] = None,
+    model: Annotated[str, typer.Option(help="Whisper to begin from, with --conf whisper: hub name or folder")] = "",
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value of the configuration")] = None,
     data: Data = DATA,
     exp: Exp = EXP,
@@ -95,11 +96,12 @@ def train(
     from speechgate.recipe import Recipe, with_gates
 
     recipe = Recipe(corpus, data, exp)
+    override = [*(override or ()), *([f"model.whisper={model}"] if model else ())]
     stacks: list[str | None] = [*parts_of(stack)] or [None]
     targets: list[float | None] = [*targets_of(sparsity)] or [None]
     names = parts_of(conf) or (["gates"] if sparsity or stack else CURRICULUM)
     experiments = [
-        with_gates(load_experiment(name, override or ()), each, target)
+        with_gates(load_experiment(name, override), each, target)
         for name in names
         for each in stacks
         for target in targets
@@ -115,7 +117,7 @@ def decode(
     corpus: Corpus = "prompts",
     task: Tasks = "",
     lang: Langs = "",
-    conf: Annotated[str, typer.Option(help="conf/decode name or path")] = "beam",
+    conf: Annotated[str, typer.Option(help="conf/decode name or path; beam by default, whisper for Whisper")] = "",
     name: Name = "",
     sparsity: Sparsity = "",
     stack: Stack = "decoder",
@@ -130,13 +132,12 @@ def decode(
     from speechgate.recipe import Recipe, decode_options
 
     recipe = Recipe(corpus, data, exp)
-    tasks, langs, options = parts_of(task), parts_of(lang), decode_options(conf)
+    tasks, langs, options = parts_of(task), parts_of(lang), decode_options(conf) if conf else None
     for experiment, budget in experiments_of(name, stack, sparsity):
         folder = recipe.folder_of(experiment, tasks, langs)
-        gated = experiment != "dense"
-        dense = recipe.folder_of("dense", tasks, langs) if gated else None
+        dense = recipe.dense_of(folder)
         for each in recipe.held_out(split):
-            print(recipe.decode(folder, each, tasks, langs, options, dense, deaf=not gated, budget=budget))
+            print(recipe.decode(folder, each, tasks, langs, options, dense, deaf=dense is None, budget=budget))
 
 
 @app.command()
@@ -183,6 +184,7 @@ def sweep(
     exp: Exp = EXP,
 ) -> None:
     """Train gates at several targets, decode and score each beside the dense model, and report."""
+    from speechgate.config import load_experiment
     from speechgate.demo import Point, run_points
     from speechgate.recipe import Recipe
 
@@ -190,7 +192,7 @@ def sweep(
     if len(recipe.corpora) > 1:
         raise ConfigError(f"--corpus {corpus}: a sweep takes one corpus; train, decode and score take a mix")
     points = [Point(each, target) for each in parts_of(stack) for target in targets_of(sparsity)]
-    dense = recipe.folder_of("dense", tasks, langs)
+    dense = recipe.folder_of(load_experiment(conf).init or "dense", tasks, langs)
     run_points(recipe, points, conf, recipe.home_of(tasks, langs), tasks, langs, dense)
 
 

@@ -26,6 +26,28 @@ def import_espnet_command(
     print(f"{out}: {len(checkpoint.tokenizer)} tokens, languages: {' '.join(checkpoint.tokenizer.languages)}")
 
 
+@app.command("import-whisper")
+def import_whisper_command(
+    model: Annotated[
+        str, typer.Argument(help="transformers' name on its hub, such as openai/whisper-base, or a folder")
+    ],
+    out: Annotated[Path, typer.Option(help="checkpoint folder to write")],
+    task: Annotated[
+        str, typer.Option(help="tasks it is to get symbols for, such as st:mdw-fra; several with commas")
+    ] = "",
+) -> None:
+    """Turn a published Whisper into a checkpoint of this project, as it is; train --conf whisper fine-tunes one."""
+    from speechgate.model.checkpoint import Checkpoint, import_whisper, save_checkpoint
+    from speechgate.runinfo import run_info
+    from speechgate.task import Task
+    from speechgate.whisper.config import WhisperConfig
+
+    tasks = [Task.parse(each) for each in parts_of(task)]
+    checkpoint = Checkpoint(*import_whisper().load_whisper(WhisperConfig(model), tasks))
+    save_checkpoint(out, checkpoint, run_info("cpu") | {"imported": model})
+    print(f"{out}: {len(checkpoint.tokenizer)} tokens, languages: {' '.join(checkpoint.tokenizer.languages)}")
+
+
 @app.command("extend-tokens")
 def extend_tokens_command(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder of a dense model")],

@@ -24,6 +24,7 @@ from speechgate.decoding.search import (
     at_least_float32,
     greedy_ctc,
     prepare_decoder,
+    prepare_whisper_decoder,
     search,
 )
 from speechgate.errors import ConfigError
@@ -31,19 +32,20 @@ from speechgate.gates.context import Context
 from speechgate.gates.cost import CostTable
 from speechgate.gates.sites import kinds_of
 from speechgate.model.checkpoint import Checkpoint
-from speechgate.model.espnet_compat import make_pad_mask
+from speechgate.model.espnet_compat import TransformerDecoder, make_pad_mask
 from speechgate.task import Task
+from speechgate.text.tokenizer import Tokens
 
 
 @dataclass(frozen=True)
 class Decoded:
     """What decoding one utterance gave: texts, the n-best list, the gates in force (S) and the compute spent (MACs).
 
-    Where the search finds nothing (see ``search``), the text is empty, there are no hypotheses and no steps.
+    ``ctc_text`` is None where the model has no CTC.  Where the search finds nothing (see ``search``), the text is empty, there are no hypotheses and no steps.
     """
 
     text: str
-    ctc_text: str
+    ctc_text: str | None
     hypotheses: tuple[Hypothesis, ...]
     open_S: tuple[bool, ...]
     macs: float
@@ -64,10 +66,10 @@ class Engine:
         self.gates = getattr(self.model, "gates", None)
         self.specialised = checkpoint.specialised
         self.cost = checkpoint.full_cost or CostTable(self.model)
-        tokenizer = self.tokenizer
-        forbidden = tokenizer.specials - {tokenizer.eos}
-        self.tokens = SearchTokens(tokenizer.sos, tokenizer.eos, tokenizer.blank, tuple(sorted(forbidden)))
-        self._dense = execution.decoder(prepare_decoder(self.model.decoder))
+        if options.ctc_weight > 0 and self.model.ctc is None:
+            raise ConfigError(f"ctc_weight is {options.ctc_weight}: this model has no CTC, set it to 0")
+        self.tokens = search_tokens(self.tokenizer)
+        self._dense = execution.decoder(prepare(self.model.decoder))
         self._kernels: EncoderKernels = execution.encoder(self.model)
         self._by_mask: dict[tuple[bool, ...], DecoderWeights] = {}
 
@@ -93,7 +95,10 @@ class Engine:
         encoder_out_BTD, frames_B, open_BS = self.encode(speech_BN, lengths_B, tasks, context)
         log_probs_BTV = self.ctc_log_probs(encoder_out_BTD)
         found = self.search(encoder_out_BTD, log_probs_BTV, frames_B, tasks, open_BS)
-        ctc_ids = greedy_ctc(log_probs_BTV, frames_B, self.tokenizer.blank)
+        ctc_texts: list[str | None] = [None] * len(tasks)
+        if log_probs_BTV is not None:
+            ctc_ids = greedy_ctc(log_probs_BTV, frames_B, self.tokenizer.blank)
+            ctc_texts = [self.tokenizer.decode(ids) for ids in ctc_ids]
         hop = self.model.frontend.hop_length
         decoded = []
         for i, hypotheses in enumerate(found):
@@ -105,7 +110,7 @@ class Engine:
             decoded.append(
                 Decoded(
                     text=self.tokenizer.decode(tokens),
-                    ctc_text=self.tokenizer.decode(ctc_ids[i]),
+                    ctc_text=ctc_texts[i],
                     hypotheses=tuple(hypotheses),
                     open_S=tuple(open_BS[i].tolist()),
                     macs=macs,
@@ -144,14 +149,21 @@ class Engine:
         return out_BTD, frames_B, self.gates.mask_BS(len(tasks))
 
     @torch.inference_mode()
-    def ctc_log_probs(self, encoder_out_BTD: Tensor) -> Tensor:
-        """The CTC head's log-probabilities, (B, T, V)."""
+    def ctc_log_probs(self, encoder_out_BTD: Tensor) -> Tensor | None:
+        """The CTC head's log-probabilities, (B, T, V); None for a model without one."""
+        if self.model.ctc is None:
+            return None
         with self._kernels.in_use(), self.execution.autocast(encoder_out_BTD.device):
             return self.model.ctc.log_softmax(encoder_out_BTD)
 
     @torch.inference_mode()
     def search(
-        self, encoder_out_BTD: Tensor, log_probs_BTV: Tensor, frames_B: Tensor, tasks: Sequence[Task], open_BS: Tensor
+        self,
+        encoder_out_BTD: Tensor,
+        log_probs_BTV: Tensor | None,
+        frames_B: Tensor,
+        tasks: Sequence[Task],
+        open_BS: Tensor,
     ) -> list[list[Hypothesis]]:
         """Search for each utterance with its own decoder gates; utterances of the same kind of task together.
 
@@ -170,7 +182,7 @@ class Engine:
             any_S = mask_RS.any(0)
             hypotheses = search(
                 self._weights(tuple(any_S.tolist())),
-                log_probs_BTV[at, :longest] if options.ctc_weight > 0 else None,
+                None if log_probs_BTV is None or options.ctc_weight == 0 else log_probs_BTV[at, :longest],
                 encoder_out_BTD[at, :longest],
                 frames_B[index],
                 [prompts[row] for row in rows],
@@ -202,3 +214,18 @@ class Engine:
             open_LK = torch.tensor(mask).unflatten(0, (-1, len(kinds_of(self.cost.sites, "decoder"))))
             self._by_mask[mask] = self._dense.only(open_LK)
         return self._by_mask[mask]
+
+
+def search_tokens(tokens: Tokens) -> SearchTokens:
+    """What the search is to know of a model's tokens: it writes no special symbol but <eos>, and none suppressed."""
+    forbidden = (tokens.specials - {tokens.eos}) | tokens.suppressed
+    first = tuple(sorted(tokens.suppressed_first - {tokens.eos}))
+    blank = -1 if tokens.blank is None else tokens.blank  # nothing reads it without CTC
+    return SearchTokens(tokens.sos, tokens.eos, blank, tuple(sorted(forbidden)), first)
+
+
+def prepare(decoder: Any) -> DecoderWeights:
+    """The weights of an ESPnet decoder, or of a ``WhisperTextDecoder``."""
+    if isinstance(decoder, TransformerDecoder):
+        return prepare_decoder(decoder)
+    return prepare_whisper_decoder(decoder.decoder, decoder.output_layer)

@@ -39,7 +39,7 @@ class EncoderKernels:
         self._attentions = [module for module in model.encoder.modules() if hasattr(module, "use_sdpa")]
         self._kernels: list[tuple[nn.Module, Kernel]] = []
         if packed:
-            for module in [*model.encoder.modules(), *model.ctc.modules()]:
+            for module in [*model.encoder.modules(), *([] if model.ctc is None else model.ctc.modules())]:
                 kernel = _kernel(module, dtype)
                 if kernel is not None:
                     self._kernels.append((module, kernel))

@@ -63,7 +63,9 @@ class CostTable:
             ConfigError: the model came with an adapter, so what lies outside its stacks is not known.
         """
         if self._fixed is None:
-            raise ConfigError("what lies outside the stacks costs is known of ESPnet's models and Whisper alone; use site_macs")
+            raise ConfigError(
+                "what lies outside the stacks costs is known of ESPnet's models and Whisper alone; use site_macs"
+            )
         return self._fixed.macs(feature_frames, frames, steps * beam) + self._predictor_macs
 
     def predictor_macs(self) -> float:

@@ -47,7 +47,10 @@ class WhisperTokens:
             self._pieces = tokenizers.Tokenizer.from_str(tokenizer)
             self._whisper_size: int = rules["vocab_size"]
             self.added: tuple[str, ...] = tuple(rules["added"])
-            self.suppressed, self.suppressed_first = frozenset(rules["suppressed"]), frozenset(rules["suppressed_first"])
+            self.suppressed, self.suppressed_first = (
+                frozenset(rules["suppressed"]),
+                frozenset(rules["suppressed_first"]),
+            )
         except Exception as error:  # tokenizers raises nothing more exact
             raise CheckpointError(f"{TOKENIZER_FILE} or {RULES_FILE} is damaged ({error})") from error
         missing = [each for each in (_SOT, _EOT, _TRANSCRIBE, _TRANSLATE, _NO_TIMESTAMPS) if self._id(each) is None]
