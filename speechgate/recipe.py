@@ -40,6 +40,7 @@ from speechgate.manifests.cuts import read_cuts, write_cuts
 from speechgate.manifests.index import LARGE, ManifestIndex, index_manifest
 from speechgate.manifests.large import LargeCuts
 from speechgate.manifests.leaks import find_leaks
+from speechgate.manifests.view import CorpusView
 from speechgate.runinfo import REPOSITORY, pick_device
 from speechgate.task import Task, to_iso3
 from speechgate.text.normalize import normalize_for_training
@@ -128,7 +129,8 @@ class Recipe:
             ManifestError: the corpus is not prepared, or a cut is not what it should be.
         """
         indexes = self._indexes(split)
-        cuts = LargeCuts(list(indexes.values()), list(indexes) if len(self.corpora) > 1 else None)
+        views = [CorpusView(name, named=len(self.corpora) > 1) for name in indexes]
+        cuts = LargeCuts(list(indexes.values()), views if any(view.changes_anything for view in views) else ())
         return cuts if sum(index.cuts for index in indexes.values()) > LARGE else list(cuts)
 
     def available_tasks(self) -> list[Task]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from speechgate.errors import ManifestError
-from speechgate.text.normalize import normalize_for_scoring
+from speechgate.text.normalize import fold, normalize_for_scoring
 
 SPLITS = ("train", "dev", "test")
 SPLITS_FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "prompts" / "splits"
@@ -74,7 +74,8 @@ def _same_text_groups(texts: Mapping[str, Mapping[str, str]]) -> list[list[str]]
     for language, entries in sorted(texts.items()):
         first_with: dict[str, str] = {}
         for prompt_id, text in sorted(entries.items()):
-            other = first_with.setdefault(normalize_for_scoring(text, language), prompt_id)
+            text = normalize_for_scoring(fold(text, language, "prompts"), language)
+            other = first_with.setdefault(text, prompt_id)
             leader[find(prompt_id)] = find(other)
     groups: dict[str, list[str]] = {}
     for prompt_id in sorted(leader):

@@ -1,7 +1,6 @@
 """The cuts of one or several manifests as a stream."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from lhotse import CutSet
 from lhotse.cut import Cut
@@ -9,25 +8,26 @@ from lhotse.utils import Seconds
 
 from speechgate.manifests.cuts import read_cuts
 from speechgate.manifests.index import ManifestIndex
+from speechgate.manifests.view import CorpusView
 from speechgate.task import Task
 
 
 class LargeCuts:
     """Cuts that are read whenever they are iterated over; those of one language come from its shards alone."""
 
-    def __init__(self, indexes: Sequence[ManifestIndex], prefixes: Sequence[str] | None = None) -> None:
-        """``prefixes``, one a manifest, go before the ids of its cuts, which else may be alike in two corpora."""
+    def __init__(self, indexes: Sequence[ManifestIndex], views: Sequence[CorpusView] = ()) -> None:
+        """``views``, one a manifest or none, say how its cuts are shown."""
         self.indexes = indexes
-        self.prefixes = prefixes
+        self.views = views
 
     def __iter__(self) -> Iterator[Cut]:
         for number, index in enumerate(self.indexes):
-            yield from self._named(read_cuts(index.path), number)
+            yield from self._shown(read_cuts(index.path), number)
 
     def of_language(self, language: str) -> CutSet:
         """A lazy set of the cuts in which ``language`` is spoken; the caller filters those of small manifests."""
         sets = [
-            self._named(read_cuts(index.shards.get(language, index.path)), number)
+            self._shown(read_cuts(index.shards.get(language, index.path)), number)
             for number, index in enumerate(self.indexes)
             if not index.shards or language in index.shards
         ]
@@ -39,9 +39,5 @@ class LargeCuts:
         """The audio of a task in cuts of ``shortest`` to ``longest`` seconds, to a whole second."""
         return sum(index.seconds_of(task, shortest, longest) for index in self.indexes)
 
-    def _named(self, cuts: CutSet, number: int) -> CutSet:
-        return cuts if self.prefixes is None else cuts.map(partial(_prefixed, prefix=self.prefixes[number]))
-
-
-def _prefixed(cut: Cut, prefix: str) -> Cut:
-    return cut.with_id(f"{prefix}/{cut.id}")
+    def _shown(self, cuts: CutSet, number: int) -> CutSet:
+        return cuts.map(self.views[number]) if self.views else cuts

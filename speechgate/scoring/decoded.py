@@ -10,11 +10,15 @@ from typing import Any
 from speechgate.errors import ConfigError, ManifestError
 from speechgate.gates.sites import GateSite, stacks_of
 from speechgate.task import Task
+from speechgate.text.normalize import fold
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One decoded utterance; ``gates`` has a character a site, "1" open.  MACs are of this utterance as it was run."""
+    """One decoded utterance; ``gates`` has a character a site, "1" open.  MACs are of this utterance as it was run.
+
+    Texts have the spelling of the corpus: a model that writes accents is not scored by texts that lack them.
+    """
 
     id: str
     task: Task
@@ -93,20 +97,29 @@ def read_decoded(directory: Path) -> Decoded:
         raise ConfigError(f"{path}: not JSON ({error}); decode again") from error
     try:
         sites = tuple(GateSite(*site) for site in info["sites"])
+        corpus = _corpus_of(info["corpus"], info["split"])
         deaf_files = {c: entry["path"] for tasks in info.get("deaf", {}).values() for c, entry in tasks.items()}
         return Decoded(
             directory=directory,
             **{key: info[key] for key in ("corpus", "split", "checkpoint", "stack", "sparsity_target", "options")},
             **{key: info[key] for key in ("device", "threads", "seconds_per_utterance", "time_vs_dense", "run")},
             sites=sites,
-            utterances=_read_utterances(directory / "hypotheses.jsonl", len(sites)),
-            deaf={condition: _read_utterances(directory / name, len(sites)) for condition, name in deaf_files.items()},
+            utterances=_read_utterances(directory / "hypotheses.jsonl", len(sites), corpus),
+            deaf={
+                condition: _read_utterances(directory / name, len(sites), corpus)
+                for condition, name in deaf_files.items()
+            },
         )
     except KeyError as error:
         raise ConfigError(f"{path}: the key {error} is missing; decode again") from error
 
 
-def _read_utterances(path: Path, sites: int) -> tuple[Utterance, ...]:
+def _corpus_of(corpus: str, split: str) -> str:
+    """The corpus that a split is of: "covost2" of the mix "covost2+mtedx" has the split covost2_test."""
+    return next((name for name in corpus.split("+") if split.startswith(f"{name}_")), corpus)
+
+
+def _read_utterances(path: Path, sites: int, corpus: str) -> tuple[Utterance, ...]:
     if not path.is_file():
         raise ManifestError(f"{path}: not found; decode again")
     utterances: dict[tuple[str, str], Utterance] = {}
@@ -114,10 +127,11 @@ def _read_utterances(path: Path, sites: int) -> tuple[Utterance, ...]:
         where = f"{path}, line {number}"
         try:
             entry = json.loads(line)
-            utterance = Utterance(
-                task=Task.parse(entry["task"]),
-                **{key: entry[key] for key in Utterance.__dataclass_fields__ if key != "task"},
-            )
+            task = Task.parse(entry["task"])
+            texts = {"reference": task.tgt, "hypothesis": task.tgt, "ctc_hypothesis": task.src}
+            values = {key: entry[key] for key in Utterance.__dataclass_fields__ if key != "task"}
+            folded = {key: fold(values[key], language, corpus) for key, language in texts.items() if values[key]}
+            utterance = Utterance(task=task, **values | folded)
         except (json.JSONDecodeError, KeyError) as error:
             raise ManifestError(f"{where}: no usable entry ({error!r}); decode again") from error
         if len(utterance.gates) != sites or set(utterance.gates) - {"0", "1"}:

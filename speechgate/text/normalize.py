@@ -2,6 +2,8 @@
 
 Both are: NFKC, lower case, punctuation off, white space squeezed.  Letters, digits and combining marks stay, so that
 Brahmic, Thai and Arabic texts survive.  Numbers are left as they are written.  Languages are ISO 639-3.
+
+A corpus whose writers did not agree on a spelling has it folded where its texts are read: see `fold`.
 """
 
 import re
@@ -22,27 +24,40 @@ _SPOKEN_KEYS = {
     "rus": {"*": "звездочка", "#": "решетка"},
 }
 
-# Spellings that writers of a language use side by side for the same sound.
+# By corpus and language: letters that its texts have in some words and lack in others alike.
 _FOLDED = {
-    "spa": str.maketrans("áéíóú", "aeiou"),
-    "rus": str.maketrans("ё", "е"),
+    "prompts": {
+        "spa": str.maketrans("áéíóúÁÉÍÓÚ", "aeiouAEIOU"),
+        "rus": str.maketrans("ёЁ", "еЕ"),
+    },
 }
 
 # "l'ordine" is two words; in English the apostrophe is a matter of spelling inside one ("can't", "o'clock").
 _APOSTROPHE_WHEN_SCORING = {"eng": "", "fra": " ", "ita": " "}
 
 
-def normalize_for_training(text: str, lang3: str) -> str:
-    """Return the form that models learn to write; apostrophes between two letters stay.
+def folded_languages(corpus: str) -> frozenset[str]:
+    """The languages whose spelling `fold` makes uniform in a corpus; most corpora have none."""
+    return frozenset(_FOLDED.get(corpus, ()))
 
-    Spanish acute accents and the Russian ё are folded: the corpora at hand mostly lack them.
+
+def fold(text: str, lang3: str, corpus: str) -> str:
+    """Return a text of ``corpus`` without the letters that its writers left out as often as not.
+
+    Spanish acute accents and the Russian ё in `prompts`.  They can neither be learnt from such texts nor scored by
+    them; other corpora keep theirs.
     """
+    table = _FOLDED.get(corpus, {}).get(lang3)
+    return text if table is None else unicodedata.normalize("NFC", text).translate(table)
+
+
+def normalize_for_training(text: str, lang3: str) -> str:
+    """Return the form that models learn to write; apostrophes between two letters stay."""
     for key, spoken in _SPOKEN_KEYS.get(lang3, {}).items():
         text = text.replace(key, f" {spoken} ")
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     # Lower case may take characters apart (the Turkish İ) that composed forms are compared with.
-    text = unicodedata.normalize("NFKC", text).translate(_FOLDED.get(lang3, {}))
-    kept = text.translate(_KEPT)
+    kept = unicodedata.normalize("NFKC", text).translate(_KEPT)
     return " ".join(re.sub(r"(?<!\w)'|'(?!\w)", " ", kept).split())
 
 

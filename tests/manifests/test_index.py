@@ -11,6 +11,7 @@ from speechgate.errors import ManifestError
 from speechgate.manifests.cuts import read_cuts, write_cuts
 from speechgate.manifests.index import index_manifest
 from speechgate.manifests.large import LargeCuts
+from speechgate.manifests.view import CorpusView
 from speechgate.task import Task
 
 RUSSIAN, TO_ENGLISH, ITALIAN = Task.asr("rus"), Task.st("rus", "eng"), Task.asr("ita")
@@ -84,7 +85,8 @@ def test_examples_of_a_large_manifest(manifest: Path) -> None:
 def test_a_mix_interleaves_and_names_its_corpora(manifest: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / "cuts_train.jsonl.gz"
     write_cuts(list(read_cuts(manifest)), other)
-    cuts = LargeCuts([index_manifest(manifest, large=20), index_manifest(other)], ["a", "b"])
+    views = [CorpusView(name, named=True) for name in ("a", "b")]
+    cuts = LargeCuts([index_manifest(manifest, large=20), index_manifest(other)], views)
     assert len(list(cuts)) == 80
     russian = [cut.id for cut in cuts.of_language("rus") if cut.supervisions[0].language == "rus"]
     assert Counter(id_[:2] for id_ in russian) == {"a/": 30, "b/": 30}

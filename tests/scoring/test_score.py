@@ -126,3 +126,14 @@ def test_a_directory_that_was_not_decoded(tmp_path: Path) -> None:
 def test_unusual_line_ends_in_a_transcript(tmp_path: Path) -> None:
     entry = line("asr:eng", 1, "press\u2028one", "press one")
     assert score_directory(write(tmp_path, lines=[entry]))["rows"][0]["value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("corpus", "split", "wer"),
+    [("prompts", "test", 0), ("covost2", "test", 50), ("covost2+prompts", "prompts_test", 0)],
+)
+def test_accents_count_unless_the_corpus_lacks_them(tmp_path: Path, corpus: str, split: str, wer: float) -> None:
+    lines = [line("asr:spa", 1, "Opcion invalida.", "opción invalida", ctc_hypothesis="opción invalida")]
+    scores = score_directory(write(tmp_path, lines=lines, corpus=corpus, split=split))
+    assert scores["rows"][0]["value"] == pytest.approx(wer)
+    assert (scores["diagnostics"]["ctc"][0]["value"] == 0) == (wer == 0)
