@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # The stages of a recipe, from the recordings to the report; each is one call of the CLI.  recipes/<corpus>/run.sh sets
-# corpus, tasks (empty for all), sources (what --source may be), dense, gates, sparsity and stack, and sources this.
+# corpus, tasks and langs (empty for all), sources (what --source may be), sparsity and stack, and sources this.  What is
+# trained is in recipes/<corpus>/conf.
 set -euo pipefail
-: "${corpus:?}" "${tasks?}" "${sources:?}" "${dense:?}" "${gates:?}" "${sparsity:?}" "${stack:?}"
+: "${corpus:?}" "${tasks?}" "${langs?}" "${sources:?}" "${sparsity:?}" "${stack:?}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage="Usage: recipes/$corpus/run.sh [--stage N] [--stop-stage M] [--source SOURCE] [--dry-run]
@@ -47,7 +48,7 @@ speechgate() {
   "$dry_run" || .venv/bin/speechgate "$@"
 }
 
-task=(${tasks:+--task "$tasks"})
+chosen=(${tasks:+--task "$tasks"} ${langs:+--lang "$langs"})
 
 if in_range 1; then
   speechgate download --corpus "$corpus" --source "$source"
@@ -59,17 +60,17 @@ if in_range 3; then
   speechgate tokenize --corpus "$corpus"
 fi
 if in_range 4; then
-  speechgate train --corpus "$corpus" "${task[@]}" --conf "$dense"
+  speechgate train --corpus "$corpus" "${chosen[@]}"
 fi
 if in_range 5; then
-  speechgate train --corpus "$corpus" "${task[@]}" --conf "$gates" --sparsity "$sparsity" --stack "$stack"
+  speechgate train --corpus "$corpus" "${chosen[@]}" --sparsity "$sparsity" --stack "$stack"
 fi
 if in_range 6; then
-  speechgate decode --corpus "$corpus" "${task[@]}" --sparsity "0,$sparsity" --stack "$stack" # 0: dense
+  speechgate decode --corpus "$corpus" "${chosen[@]}" --sparsity "0,$sparsity" --stack "$stack" # 0: dense
 fi
 if in_range 7; then
-  speechgate score --corpus "$corpus" "${task[@]}"
+  speechgate score --corpus "$corpus" "${chosen[@]}"
 fi
 if in_range 8; then
-  speechgate report --corpus "$corpus" "${task[@]}"
+  speechgate report --corpus "$corpus" "${chosen[@]}"
 fi

@@ -296,9 +296,8 @@ def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experime
     ``base: NAME`` takes over what the file does not say itself from conf/train/NAME.yaml; ``model: NAME`` is replaced
     by conf/model/NAME.yaml.  ``overrides`` are dotted, such as ``train.updates=10``.
     """
-    path = Path(conf) if str(conf).endswith(".yaml") else CONF_DIR / "train" / f"{conf}.yaml"
+    path = _training_conf(conf)
     values = _with_base(path)
-    values.setdefault("name", path.stem)
     if isinstance(values.get("model"), str):
         values["model"] = load_yaml(CONF_DIR / "model" / f"{values['model']}.yaml")
     try:
@@ -309,13 +308,24 @@ def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experime
     return from_mapping(Experiment, plain, str(path))  # type: ignore[arg-type]
 
 
+def phases(conf: str | Path) -> list[Path]:
+    """``conf`` after the configurations beside it that its ``init`` goes back to: together they begin from nothing."""
+    path = _training_conf(conf)
+    before = path.with_name(f"{load_experiment(path).init}.yaml")
+    return [*(phases(before) if before.is_file() else ()), path]
+
+
+def _training_conf(conf: str | Path) -> Path:
+    return Path(conf) if str(conf).endswith(".yaml") else CONF_DIR / "train" / f"{conf}.yaml"
+
+
 def _with_base(path: Path) -> dict[str, Any]:
-    values = load_yaml(path)
+    """The values of a training configuration and, where it does not say, those of its base."""
+    values: dict[str, Any] = {"name": path.stem, **load_yaml(path)}
     if "base" not in values:
         return values
-    base = _with_base(CONF_DIR / "train" / f"{values.pop('base')}.yaml")
-    own: dict[str, Any] = {"name": path.stem, **values}
-    return OmegaConf.to_container(OmegaConf.merge(base, own))  # type: ignore[return-value]
+    base = _with_base(_training_conf(values.pop("base")))
+    return OmegaConf.to_container(OmegaConf.merge(base, values))  # type: ignore[return-value]
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from speechgate.report.table import results_table
 from speechgate.runinfo import pick_device, run_info
 from speechgate.scoring.score import score_directory
 
-CURRICULUM = ("acoustics", "attention", "dense")
-
 
 @dataclass(frozen=True)
 class Point:
@@ -51,8 +49,8 @@ def run_demo(source: str, from_scratch: bool, data: Path, exp: Path) -> None:
     console.print(summary_table(json.loads(report_path(data).read_text())))
     console.rule("2 of 3: the dense model")
     if from_scratch:
-        for name in CURRICULUM:
-            recipe.train(load_experiment(name))
+        for conf in recipe.configurations():
+            recipe.train(load_experiment(conf))
         dense = recipe.folder_of("dense")
     else:
         dense = recipe.copy_pretrained(home / "dense")
@@ -63,7 +61,7 @@ def run_demo(source: str, from_scratch: bool, data: Path, exp: Path) -> None:
 def run_points(
     recipe: Recipe,
     points: Sequence[Point],
-    conf: str,
+    conf: str | Path,
     home: Path,
     kinds: Sequence[str] = (),
     languages: Sequence[str] = (),

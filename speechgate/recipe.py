@@ -17,7 +17,7 @@ from types import ModuleType
 
 from lhotse.cut import Cut
 
-from speechgate.config import CONF_DIR, Experiment, choices, from_mapping, load_yaml
+from speechgate.config import CONF_DIR, Experiment, choices, from_mapping, load_yaml, phases
 from speechgate.corpus import (
     common_voice,
     covost2,
@@ -212,6 +212,19 @@ class Recipe:
         tokenizer = Tokenizer.train(texts, tasks, units, vocab_size, byte_fallback=units != "char")
         tokenizer.save(self.tokens)
         return tokenizer
+
+    def configurations(self, gated: bool = False) -> list[Path]:
+        """What is trained by default: the phases of the dense model, or the gates on it.
+
+        Those of a corpus are recipes/<corpus>/conf/{dense,gates}.yaml, of `prompts` conf/train/{dense,gates}.yaml, of a
+        mix conf/train/corpus_{dense,gates}.yaml.
+        """
+        name = "gates" if gated else "dense"
+        conf = REPOSITORY / "recipes" / self.name / "conf" / f"{name}.yaml"
+        if not conf.is_file():
+            general = name if self.name == "prompts" else f"corpus_{name}"
+            conf = CONF_DIR / "train" / f"{general}.yaml"
+        return [conf] if gated else phases(conf)
 
     def folder_of(self, experiment: str, kinds: Iterable[str] = (), languages: Iterable[str] = ()) -> Path:
         """The checkpoint of an experiment: the one for these tasks only, else that for all of them.

@@ -3,9 +3,8 @@
 # shellcheck disable=SC2034 # they are for the stages
 corpus=covost2
 tasks=asr,st
+langs=
 sources="the folder of the corpus; data/$corpus/source by default"
-dense=corpus_dense
-gates=corpus_gates
 sparsity=0.3,0.5,0.7
 stack=decoder
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"

@@ -76,7 +76,7 @@ def train(
     task: Tasks = "",
     lang: Langs = "",
     conf: Annotated[
-        str, typer.Option(help="conf/train name or path, several with commas; the curriculum otherwise")
+        str, typer.Option(help="conf/train name or path, several with commas; the recipe's own otherwise")
     ] = "",
     sparsity: Sparsity = "",
     stack: Stack = "",
@@ -86,20 +86,19 @@ def train(
     data: Data = DATA,
     exp: Exp = EXP,
 ) -> None:
-    """Train a model by the recipe's curriculum, or gates (with --sparsity) on a trained one.
+    """Train a model as the recipe says (its conf folder), or gates (with --sparsity) on a trained one.
 
     Prepares the corpus first if it is not.  With --task or --lang the results go to a folder of their own:
     exp/prompts/asr_fra for --task asr --lang fr.
     """
     from speechgate.config import load_experiment
-    from speechgate.demo import CURRICULUM
     from speechgate.recipe import Recipe, with_gates
 
     recipe = Recipe(corpus, data, exp)
     override = [*(override or ()), *([f"model.whisper={model}"] if model else ())]
     stacks: list[str | None] = [*parts_of(stack)] or [None]
     targets: list[float | None] = [*targets_of(sparsity)] or [None]
-    names = parts_of(conf) or (["gates"] if sparsity or stack else CURRICULUM)
+    names: list[str] | list[Path] = parts_of(conf) or recipe.configurations(gated=bool(sparsity or stack))
     experiments = [
         with_gates(load_experiment(name, override), each, target)
         for name in names
@@ -177,7 +176,7 @@ def sweep(
     corpus: Corpus = "prompts",
     task: Tasks = "",
     lang: Langs = "",
-    conf: Annotated[str, typer.Option(help="conf/train name or path of the gates")] = "gates",
+    conf: Annotated[str, typer.Option(help="conf/train name or path of the gates; the recipe's own otherwise")] = "",
     sparsity: Sparsity = "0.25,0.5,0.75",
     stack: Annotated[str, typer.Option(help="stacks to gate, several with commas")] = "decoder",
     data: Data = DATA,
@@ -192,8 +191,9 @@ def sweep(
     if len(recipe.corpora) > 1:
         raise ConfigError(f"--corpus {corpus}: a sweep takes one corpus; train, decode and score take a mix")
     points = [Point(each, target) for each in parts_of(stack) for target in targets_of(sparsity)]
-    dense = recipe.folder_of(load_experiment(conf).init or "dense", tasks, langs)
-    run_points(recipe, points, conf, recipe.home_of(tasks, langs), tasks, langs, dense)
+    gates = Path(conf) if conf.endswith(".yaml") else conf or recipe.configurations(gated=True)[0]
+    dense = recipe.folder_of(load_experiment(gates).init or "dense", tasks, langs)
+    run_points(recipe, points, gates, recipe.home_of(tasks, langs), tasks, langs, dense)
 
 
 @app.command()

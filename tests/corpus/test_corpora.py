@@ -1,5 +1,6 @@
 """Every corpus from its true layout to a training: the traps of each are in tests/corpus/layouts.py."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -29,6 +30,8 @@ TASKS = {
     "mboshi": ["asr:mdw", "st:mdw-fra"],
     "own": ["asr:fra", "st:fra-eng"],
 }
+# Everything of a recipe's configuration is tried but its size.
+TINY = ("train.updates=1", "train.validate_every=1", "train.workers=0", "train.warmup=1", "train.precision=32-true")
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +74,24 @@ def test_preparation_finds_what_is_there(corpora: tuple[Path, dict[str, Expected
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_debug_training_of_each(corpora: tuple[Path, dict[str, Expected]], name: str, tmp_path: Path) -> None:
+    """With the recipe's own configurations, dense and gated, on the debug model."""
     recipe = Recipe(name, corpora[0] / "data", tmp_path)
-    experiment = load_experiment("debug", ["train.updates=2", "train.validate_every=2"])
-    kinds = sorted({task.kind for task in recipe.available_tasks()})
-    folder = recipe.train(experiment, kinds)
-    assert (folder / "model.safetensors").is_file()
+    debug = load_experiment("debug").model
+    for conf in [*recipe.configurations(), *recipe.configurations(gated=True)]:
+        experiment = load_experiment(conf, TINY)
+        folder = recipe.train(dataclasses.replace(experiment, model=debug) if experiment.model else experiment)
+        assert (folder / "model.safetensors").is_file()
     trained = json.loads((folder / "description.json").read_text())["tasks"]
     assert trained == TASKS[name]
+
+
+def test_europarl_st_goes_on_from_a_published_model(corpora: tuple[Path, dict[str, Expected]], tmp_path: Path) -> None:
+    recipe = Recipe("europarl_st", corpora[0] / "data", tmp_path)
+    published = load_experiment("debug", ["name=owsm", "train.updates=1", "train.validate_every=1"])
+    recipe.train(dataclasses.replace(published, tasks=("asr", "st")))
+    folder = recipe.train(load_experiment(frame.RECIPES / "europarl_st/conf/finetune.yaml", TINY))
+    assert folder == recipe.folder_of("dense")
+    assert json.loads((folder / "description.json").read_text())["tasks"] == TASKS["europarl_st"]
 
 
 def test_one_training_over_a_mix(corpora: tuple[Path, dict[str, Expected]], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from speechgate.config import (
     from_mapping,
     load_experiment,
     load_yaml,
+    phases,
     to_mapping,
 )
 from speechgate.errors import ConfigError
@@ -116,6 +117,24 @@ def test_an_experiment_is_read_with_overrides():
         load_experiment("debug", ["train.updats=7"])
     with pytest.raises(ConfigError, match=r"no configuration .*; in that folder: .*debug"):
         load_experiment("debgu")
+
+
+def test_a_configuration_may_rest_on_one_that_rests_on_another(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: corpus_gates\ngates: {context: [task]}\ntrain: {updates: 7}\n")
+    mine, corpus, gates = load_experiment(path), load_experiment("corpus_gates"), load_experiment("gates")
+    assert (mine.name, mine.train.updates, mine.gates.context) == ("mine", 7, ("task",))
+    assert mine.train.max_duration == corpus.train.max_duration != gates.train.max_duration
+    assert mine.gates.rule == gates.gates.rule == "budget"
+    assert mine.init == "dense"
+
+
+def test_phases_go_back_to_the_one_that_begins_from_nothing(tmp_path):
+    for name, text in {"a": "model: debug", "b": "init: a", "c": "init: b", "d": "init: elsewhere"}.items():
+        (tmp_path / f"{name}.yaml").write_text(f"{text}\ntasks: [asr]\n")
+    assert [path.stem for path in phases(tmp_path / "c.yaml")] == ["a", "b", "c"]
+    assert [path.stem for path in phases(tmp_path / "d.yaml")] == ["d"]
+    assert [path.stem for path in phases("dense")] == ["acoustics", "attention", "dense"]
 
 
 def test_an_experiment_of_another_folder(tmp_path):

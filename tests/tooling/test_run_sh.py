@@ -3,7 +3,7 @@
 import pytest
 
 from speechgate.config import load_experiment
-from speechgate.recipe import CORPORA
+from speechgate.recipe import CORPORA, Recipe
 from tests.tooling.checkout import Checkout
 
 SCRIPT = "recipes/prompts/run.sh"
@@ -33,11 +33,17 @@ def test_dry_run_prints_the_same_commands_and_runs_none(checkout: Checkout) -> N
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_its_configurations_are_there(checkout: Checkout, corpus: str) -> None:
     checkout.run(f"recipes/{corpus}/run.sh", "--stage", "4", "--stop-stage", "5")
-    assert all(call[2:4] == ["--corpus", corpus] for call in checkout.calls)
-    named = [call[call.index("--conf") + 1] for call in checkout.calls]
-    experiments = [load_experiment(conf) for confs in named for conf in confs.split(",")]
-    built = {experiment.name for experiment in experiments}
-    assert all(experiment.init in built for experiment in experiments if experiment.model is None)
+    assert [call[1:4] for call in checkout.calls] == [["train", "--corpus", corpus]] * 2
+    assert "--sparsity" in checkout.calls[1]
+    recipe = Recipe(corpus)
+    dense, [gates] = recipe.configurations(), recipe.configurations(gated=True)
+    built: list[str | None] = [None]
+    for experiment in map(load_experiment, dense):
+        assert (experiment.model is None) != (experiment.init is None)
+        assert experiment.init == built[-1]
+        built.append(experiment.name)
+    assert built[-1] == load_experiment(gates).init == "dense"
+    assert load_experiment(gates).gates is not None
 
 
 def test_a_failing_stage_ends_the_run(checkout: Checkout) -> None:
