@@ -14,7 +14,7 @@ Tasks = Annotated[str, typer.Option("--task", help="asr, st or st:eng; several w
 Langs = Annotated[str, typer.Option("--lang", help="spoken languages, ISO 639 codes with commas; all by default")]
 Data = Annotated[Path, typer.Option(help="folder of manifests and audio")]
 Exp = Annotated[Path, typer.Option(help="folder of experiments")]
-Source = Annotated[str, typer.Option(help="auto, apt, tarball, bundled, or a folder with the corpus")]
+Source = Annotated[str, typer.Option(help="auto, apt, tarball, bundled, web:NAME,NAME, or a folder with the corpus")]
 Sparsity = Annotated[str, typer.Option(help="share of modules to skip, several with commas; 0 is the dense model")]
 Stack = Annotated[str, typer.Option(help="stack to gate: encoder, decoder or both")]
 Name = Annotated[str, typer.Option(help="experiment, a folder of exp/<corpus>; chosen by stack and sparsity otherwise")]

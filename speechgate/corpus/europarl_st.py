@@ -7,11 +7,12 @@ with up to eight translations.  The split ``train_noisy`` is prepared too and no
 from collections.abc import Iterator
 from pathlib import Path
 
+from speechgate.corpus.archives import WEB, Archive
 from speechgate.corpus.directions import join_directions
 from speechgate.corpus.frame import Corpus
 from speechgate.corpus.lists import absent, read_lines, read_parallel
 from speechgate.corpus.utterance import Utterance
-from speechgate.errors import ManifestError
+from speechgate.errors import ConfigError, ManifestError
 from speechgate.task import to_iso3
 
 LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pl", "pt", "ro")
@@ -88,9 +89,16 @@ def _first_speeches(folder: Path, tgt: str) -> Iterator[bool]:
         yield (folder / "audios" / f"{line.strip()}.m4a").is_file()
 
 
+def archives(source: str) -> list[Archive]:
+    """All of it, about 21 GB; its publisher gives no checksum."""
+    if source != WEB:
+        raise ConfigError(f"source {source!r}: Europarl-ST is one archive, --source {WEB}")
+    return [Archive(_URL, strip=True)]
+
+
+_URL = "https://www.mllp.upv.es/europarl-st/v1.1.tar.gz"
 STEPS = (
-    "Europarl-ST is free for non-commercial use (CC BY-NC 4.0), about 21 GB: accept its terms on "
-    "https://www.mllp.upv.es/europarl-st, fetch v1.1.tar.gz (`wget -c` resumes), check its size, unpack it, and give "
-    "the folder: --source PATH/v1.1"
+    f"Europarl-ST is free for non-commercial use (CC BY-NC 4.0), about 21 GB: --source {WEB} fetches it. Or fetch "
+    f"{_URL} yourself (`wget -c` resumes), unpack it, and give the folder: --source PATH/v1.1"
 )
-CORPUS = Corpus("europarl_st", read, lacks, STEPS, splits=("train", "train_noisy", "dev", "test"))
+CORPUS = Corpus("europarl_st", read, lacks, STEPS, splits=("train", "train_noisy", "dev", "test"), archives=archives)

@@ -92,10 +92,30 @@ def http_download(url: str, folder: Path, progress: Progress = lambda name, done
     path, part = folder / name, folder / f"{name}.part"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with _network_errors(f"{url}.sha1"), urllib.request.urlopen(f"{url}.sha1", timeout=_TIMEOUT_SECONDS) as response:
-        words = response.read().decode("ascii", errors="replace").split()
+    words = http_text(f"{url}.sha1").split()
     expected = words[0].lower() if words else ""
+    http_resume(url, part, progress)
+    actual = digest(part, "sha1")
+    if actual != expected:
+        part.unlink()
+        raise DownloadError(f"{url} has the SHA-1 {actual}, but {url}.sha1 says {expected!r}: try again later")
+    part.rename(path)
+    return path
+
+
+def http_text(url: str) -> str:
+    """The text of a small file; raises a DownloadError that names it."""
+    with _network_errors(url), urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+        return response.read().decode("ascii", errors="replace")
+
+
+def http_resume(url: str, part: Path, progress: Progress = lambda name, done, total: None) -> None:
+    """Bring ``part`` to the whole of ``url``, in several attempts; what is there already is not fetched again.
+
+    Raises:
+        DownloadError: no network, no such file, or it breaks off again and again; ``part`` keeps what has come.
+    """
+    part.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with _network_errors(url):
@@ -104,12 +124,6 @@ def http_download(url: str, folder: Path, progress: Progress = lambda name, done
         except DownloadError:
             if attempt == _ATTEMPTS:
                 raise
-    actual = digest(part, "sha1")
-    if actual != expected:
-        part.unlink()
-        raise DownloadError(f"{url} has the SHA-1 {actual}, but {url}.sha1 says {expected!r}: try again later")
-    part.rename(path)
-    return path
 
 
 def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
@@ -165,7 +179,7 @@ def unpack(archives: Mapping[Path, str], target: Path) -> None:
             if archive.suffix == ".deb":
                 _unpack_deb(archive, temporary / subfolder)
             else:
-                _unpack_tarball(archive, temporary / subfolder)
+                unpack_tarball(archive, temporary / subfolder)
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     finally:
@@ -181,7 +195,8 @@ def _unpack_deb(archive: Path, folder: Path) -> None:
         raise DownloadError(f"{archive} cannot be unpacked: {done.stderr.strip()}; delete it and download it again")
 
 
-def _unpack_tarball(archive: Path, folder: Path) -> None:
+def unpack_tarball(archive: Path, folder: Path) -> None:
+    """Unpack an archive, packed or not, into a folder; raises a DownloadError if it is damaged."""
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")

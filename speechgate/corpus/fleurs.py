@@ -7,6 +7,9 @@ English those of all languages that are there; others would make manifests of gi
 from collections.abc import Iterator
 from pathlib import Path
 
+from lhotse.recipes.fleurs import DEFAULT_LANGUAGES
+
+from speechgate.corpus.archives import WEB, Archive, chosen
 from speechgate.corpus.frame import Corpus
 from speechgate.corpus.lists import absent, read_lines
 from speechgate.corpus.utterance import Utterance
@@ -68,9 +71,19 @@ def lacks(root: Path) -> list[str]:
     return absent([*tables, *(root / folder / split for folder in folders for split in _SPLITS)])
 
 
+def archives(source: str) -> list[Archive]:
+    """Tables and recordings of "web:de_de,fr_fr"; their publisher gives no checksums in a list."""
+    folders = chosen("fleurs", source, {folder: folder for folder in DEFAULT_LANGUAGES})
+    tables = [Archive(f"{_URL}/{folder}/{split}.tsv", f"metadata/{folder}") for folder in folders for split in _SPLITS]
+    recordings = [Archive(f"{_URL}/{folder}/audio/{split}.tar.gz", folder) for folder in folders for split in _SPLITS]
+    return tables + recordings
+
+
+_URL = "https://huggingface.co/datasets/google/fleurs/resolve/main/data"
 STEPS = (
-    "FLEURS (CC BY 4.0) is at https://huggingface.co/datasets/google/fleurs: data/<language>/{train,dev,test}.tsv go "
-    "to PATH/metadata/<language>, the recordings of data/<language>/audio/*.tar.gz to "
-    "PATH/<language>/{train,dev,test}; lhotse's `lhotse download fleurs PATH -l de_de` does both. Then --source PATH"
+    f"FLEURS (CC BY 4.0): --source {WEB}:en_us,de_de fetches some languages. Or from "
+    "https://huggingface.co/datasets/google/fleurs yourself: data/<language>/{train,dev,test}.tsv go to "
+    "PATH/metadata/<language>, the recordings of data/<language>/audio/*.tar.gz to PATH/<language>/{train,dev,test}. "
+    "Then --source PATH"
 )
-CORPUS = Corpus("fleurs", read, lacks, STEPS)
+CORPUS = Corpus("fleurs", read, lacks, STEPS, archives=archives)

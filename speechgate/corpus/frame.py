@@ -21,6 +21,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from speechgate.audio import SAMPLE_RATE_HZ
+from speechgate.corpus.archives import Archive, fetch_archives, is_fetched, is_web
 from speechgate.corpus.audio import Converted, convert_all
 from speechgate.corpus.splits import SPLITS
 from speechgate.corpus.utterance import Utterance
@@ -48,7 +49,8 @@ class Corpus:
     ``read`` yields the utterances of a tree, those of one recording next to each other.  ``lacks`` names what a
     complete tree would have and this one has not.  ``steps`` tell how a person gets the corpus.  Splits beyond
     train, dev and test get manifests that nothing uses by default.  ``targets`` are the languages that ST is trained
-    into, empty for all that there are; ``units`` and ``vocab_size`` are those of its tokens.
+    into, empty for all that there are; ``units`` and ``vocab_size`` are those of its tokens.  ``archives`` gives what
+    "web:de,it" fetches, for a corpus whose licence and publisher allow it.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Corpus:
     targets: tuple[str, ...] = ()
     units: Units = "unigram"
     vocab_size: int = 5000
+    archives: Callable[[str], list[Archive]] | None = None
 
     def home(self, data_dir: Path | str) -> Path:
         return Path(data_dir) / self.name
@@ -70,10 +73,15 @@ class Corpus:
     def download(self, data_dir: Path | str, source: str = "auto") -> Path:
         """Find the corpus at ``source``, or in data/<corpus>/source for "auto", and remember where it is.
 
+        "web" or "web:de,it" fetches it there first, going on where an earlier call broke off.
+
         Raises:
-            DownloadError: it is not there or not complete; the message has the steps to get it.
+            ConfigError: ``source`` is no folder, or names something that the corpus has not.
+            DownloadError: it cannot be fetched, is not there or not complete; the message has the steps to get it.
         """
         root = self._root(data_dir, source)
+        if is_web(source) and fetch_archives(self._archives(source), self._store(data_dir), root):
+            (self.home(data_dir) / "report.json").unlink(missing_ok=True)  # what was prepared lacks what is new
         if missing := self.lacks(root):
             raise DownloadError(
                 f"{self.name} is not complete: {root} lacks {', '.join(missing[:5])}"
@@ -88,6 +96,10 @@ class Corpus:
             root = self._downloaded(data_dir)
         except DownloadError:
             return False
+        if is_web(source):
+            store = self._store(data_dir)
+            if not all(is_fetched(archive, store, root) for archive in self._archives(source)):
+                return False
         return (source == "auto" or root == self._root(data_dir, source)) and not self.lacks(root)
 
     def is_prepared(self, data_dir: Path | str) -> bool:
@@ -164,13 +176,21 @@ class Corpus:
         return self.home(data_dir) / "source.json"
 
     def _root(self, data_dir: Path | str, source: str) -> Path:
-        if source == "auto":
+        if source == "auto" or is_web(source):
             return (self.home(data_dir) / "source").resolve()
         if not Path(source).exists():
             raise ConfigError(
                 f"source {source!r} of {self.name} does not exist: give the corpus's folder. {self.steps}"
             )
         return Path(source).resolve()
+
+    def _store(self, data_dir: Path | str) -> Path:
+        return self.home(data_dir) / "archives"
+
+    def _archives(self, source: str) -> list[Archive]:
+        if self.archives is None:
+            raise ConfigError(f"{self.name} does not fetch itself. {self.steps}")
+        return self.archives(source)
 
     def _downloaded(self, data_dir: Path | str) -> Path:
         try:

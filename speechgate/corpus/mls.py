@@ -7,6 +7,7 @@ unreadable one, so the transcripts are read here.
 from collections.abc import Iterator
 from pathlib import Path
 
+from speechgate.corpus.archives import WEB, Archive, chosen
 from speechgate.corpus.frame import Corpus
 from speechgate.corpus.lists import absent
 from speechgate.corpus.splits import SPLITS
@@ -73,8 +74,16 @@ def lacks(root: Path) -> list[str]:
     return absent(part / name for part in parts for name in ("transcripts.txt", "audio"))
 
 
+def archives(source: str) -> list[Archive]:
+    """The Opus edition of "web:german,italian"."""
+    names = chosen("mls", source, {name: name for name in _LANGUAGES})
+    return [Archive(f"{_URL}/mls_{name}_opus.tar.gz", sums=f"{_URL}/md5sum.txt") for name in names]
+
+
+_URL = "https://dl.fbaipublicfiles.com/mls"
 STEPS = (
-    "MLS (CC BY 4.0): fetch mls_<language>_opus.tar.gz from https://www.openslr.org/94 (`wget -c` resumes; md5sum.txt "
-    "there has the checksums), unpack it to PATH/mls_<language>_opus, and give --source PATH"
+    f"MLS (CC BY 4.0): --source {WEB}:german,italian fetches the Opus edition of some languages, checked by the MD5 "
+    "sums that https://www.openslr.org/94 names. Or fetch mls_<language>_opus.tar.gz from there yourself, unpack it to "
+    "PATH/mls_<language>_opus, and give --source PATH"
 )
-CORPUS = Corpus("mls", read, lacks, STEPS)
+CORPUS = Corpus("mls", read, lacks, STEPS, archives=archives)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+from speechgate.corpus.archives import WEB, Archive, chosen
 from speechgate.corpus.directions import join_directions
 from speechgate.corpus.frame import Corpus
 from speechgate.corpus.lists import absent, read_parallel
@@ -74,8 +75,20 @@ def lacks(root: Path) -> list[str]:
     return absent(wanted)
 
 
-STEPS = (
-    "Multilingual TEDx (CC BY-NC-ND 4.0): fetch mtedx_<language>.tgz and mtedx_<source>-<target>.tgz from "
-    "https://www.openslr.org/100 (`wget -c` resumes), unpack them to PATH/<source>-<target>, and give --source PATH"
+def archives(source: str) -> list[Archive]:
+    """Talks with transcripts ("web:es") and their translations ("web:es,es-en"); their publisher gives no checksums."""
+    return [Archive(f"{_URL}/mtedx_{name}.tgz") for name in chosen("mtedx", source, {name: name for name in _NAMES})]
+
+
+_URL = "https://www.openslr.org/resources/100"
+_NAMES = (
+    *("ar", "de", "el", "es", "fr", "it", "pt", "ru"),
+    *("el-en", "es-en", "es-fr", "es-it", "es-pt", "fr-en", "fr-es", "fr-pt"),
+    *("it-en", "it-es", "pt-en", "pt-es", "ru-en"),
 )
-CORPUS = Corpus("mtedx", read, lacks, STEPS)
+STEPS = (
+    f"Multilingual TEDx (CC BY-NC-ND 4.0): --source {WEB}:es,es-en fetches talks and translations. Or fetch "
+    "mtedx_<language>.tgz and mtedx_<source>-<target>.tgz from https://www.openslr.org/100 yourself (`wget -c` "
+    "resumes), unpack them to PATH/<source>-<target>, and give --source PATH"
+)
+CORPUS = Corpus("mtedx", read, lacks, STEPS, archives=archives)

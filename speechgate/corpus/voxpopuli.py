@@ -7,6 +7,7 @@ at an unreadable one, so the annotations are read here.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from speechgate.corpus.archives import WEB, Archive, chosen
 from speechgate.corpus.frame import Corpus
 from speechgate.corpus.lists import read_table
 from speechgate.corpus.splits import SPLITS
@@ -14,6 +15,7 @@ from speechgate.corpus.utterance import Utterance
 from speechgate.errors import ManifestError
 from speechgate.task import to_iso3
 
+_ORIGINAL = "original"
 _COLUMNS = ("session_id", "id_", "start_time", "end_time", "speaker_id", "split", "original_text", "normed_text")
 
 
@@ -29,9 +31,12 @@ def read(root: Path) -> Iterator[Utterance]:
 
 def _utterance(root: Path, lang: str, row: Mapping[str, str], table: Path) -> Utterance:
     session = row["session_id"]
-    audio = root / "raw_audios" / lang / session[:4] / f"{session}_{lang}.ogg"
-    if not audio.is_file():
-        audio = audio.with_name(f"{session}_original.ogg")
+    # The archives of all languages have a folder "original"; those of one language its code.
+    places = [
+        root / "raw_audios" / kind / session[:4] / f"{session}_{name}.ogg"
+        for kind, name in ((_ORIGINAL, _ORIGINAL), (lang, lang), (lang, _ORIGINAL))
+    ]
+    audio = next((place for place in places if place.is_file()), places[0])
     try:
         start, end = float(row["start_time"]), float(row["end_time"])
     except ValueError as error:
@@ -60,12 +65,30 @@ def lacks(root: Path) -> list[str]:
     tables = sorted(root.glob("asr_*.tsv.gz"))
     if not tables:
         return [f"annotations {root}/asr_<language>.tsv.gz"]
-    folders = [root / "raw_audios" / _language(table) for table in tables]
-    return [f"recordings in {folder}" for folder in folders if next(folder.glob("*/*.ogg"), None) is None]
+    raw = root / "raw_audios"
+    if next((raw / _ORIGINAL).glob("*/*.ogg"), None) is not None:
+        return []
+    folders = [raw / _language(table) for table in tables]
+    return [
+        f"recordings in {folder} or {raw / _ORIGINAL}"
+        for folder in folders
+        if next(folder.glob("*/*.ogg"), None) is None
+    ]
 
 
+def archives(source: str) -> list[Archive]:
+    """The annotations of "web:de,it" and the recordings, which are of all languages; none has a published checksum."""
+    names = chosen("voxpopuli", source, {name: name for name in _LANGUAGES})
+    tables = [Archive(f"{_URL}/annotations/asr/asr_{name}.tsv.gz") for name in names]
+    return tables + [Archive(f"{_URL}/audios/{_ORIGINAL}_{year}.tar", folder="raw_audios") for year in _YEARS]
+
+
+_URL = "https://dl.fbaipublicfiles.com/voxpopuli"
+_YEARS = range(2009, 2021)
+_LANGUAGES = ("en", "de", "fr", "es", "pl", "it", "ro", "hu", "cs", "nl", "fi", "hr", "sk", "sl", "et", "lt")
 STEPS = (
-    "VoxPopuli (CC0): `lhotse download voxpopuli --subset asr PATH` brings PATH/raw_audios, and "
-    "https://dl.fbaipublicfiles.com/voxpopuli/annotations/asr/asr_<language>.tsv.gz goes to PATH. Then --source PATH"
+    f"VoxPopuli (CC0): --source {WEB}:de,it fetches the transcripts of some languages and the recordings, which are of "
+    "all. Or `lhotse download voxpopuli --subset asr PATH` brings PATH/raw_audios, and "
+    f"{_URL}/annotations/asr/asr_<language>.tsv.gz goes to PATH. Then --source PATH"
 )
-CORPUS = Corpus("voxpopuli", read, lacks, STEPS)
+CORPUS = Corpus("voxpopuli", read, lacks, STEPS, archives=archives)

@@ -2,10 +2,7 @@ import hashlib
 import io
 import subprocess
 import tarfile
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +10,9 @@ import pytest
 
 from speechgate.corpus import fetch
 from speechgate.errors import DownloadError
+from tests.corpus.server import Server, serving
 
 ARCHIVE = bytes(range(256)) * 4096  # 1 MiB
-
-
-class Server(ThreadingHTTPServer):
-    """A folder over HTTP; it may refuse ranges, break off transfers, and remembers the ranges asked for."""
-
-    ranges = True
-    break_after: int | None = None
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-        self.asked: list[str | None] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(SimpleHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content, start = path.read_bytes(), 0
-        if path.suffix != ".sha1":
-            asked = self.headers["Range"]
-            self.server.asked.append(asked)
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.ranges else 0
-        if start >= len(content):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        end = None
-        if path.suffix != ".sha1" and self.server.break_after:
-            end = start + self.server.break_after
-        self.wfile.write(content[start:end])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture
@@ -63,13 +21,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     folder.mkdir()
     (folder / "a.tar.gz").write_bytes(ARCHIVE)
     (folder / "a.tar.gz.sha1").write_text(f"{hashlib.sha1(ARCHIVE).hexdigest()}  a.tar.gz\n")
-    server = Server(folder)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(folder) as server:
+        yield server
 
 
 def test_download_checks_and_reports(server: Server, tmp_path: Path) -> None:
