@@ -10,7 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage(L.Callback):
-    """Averages the trained parameters over updates; validations run on the average, and the training ends with it.
+    """Averages the trained parameters over updates; validations run on the average, and ``keep`` leaves it.
 
     After n updates the decay is at most (1 + n) / (10 + n), so that a short run forgets where it began.  Frozen
     parameters cost nothing.
@@ -46,8 +46,11 @@ class MovingAverage(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._swap(module)
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._swap(module)
+    @torch.no_grad()
+    def keep(self, module: L.LightningModule) -> None:
+        """Give ``module`` the average; after a run that was cut off once its last update was made, too."""
+        for name, parameter in _trained(module).items():
+            parameter.copy_(self.mean[name])
 
     def _swap(self, module: L.LightningModule) -> None:
         for name, parameter in _trained(module).items():

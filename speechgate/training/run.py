@@ -118,7 +118,8 @@ def _session(
     clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
     module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed)
     keeper = Checkpoints(work / "checkpoints", config)
-    trainer = _trainer(config, work, clock, keeper, done, processes)
+    average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
+    trainer = _trainer(config, work, clock, keeper, average, done, processes)
     stream = stream_at(work, done, config)
     if trainer.is_global_zero:
         record(work, stream)
@@ -161,6 +162,8 @@ def _session(
     if trainer.is_global_zero:
         if config.average > 1:
             checkpoint.model.load_state_dict(keeper.averaged(module.device))
+        if average is not None:
+            average.keep(module)
         if adapters is not None:
             adapters.merge()
         write_text(folder / "losses.csv", merged(work))
@@ -202,7 +205,13 @@ def _recombiner(
 
 
 def _trainer(
-    config: TrainConfig, work: Path, clock: Timer, keeper: Checkpoints, done: int, processes: Processes
+    config: TrainConfig,
+    work: Path,
+    clock: Timer,
+    keeper: Checkpoints,
+    average: MovingAverage | None,
+    done: int,
+    processes: Processes,
 ) -> L.Trainer:
     device = pick_device()
     precision: Any = config.precision
@@ -219,8 +228,8 @@ def _trainer(
     ]
     if config.patience:
         callbacks.append(EarlyStopping("valid/loss", patience=config.patience))
-    if config.average_of == "ema":
-        callbacks.append(MovingAverage(config.ema_decay))
+    if average is not None:
+        callbacks.append(average)
     callbacks.append(keeper)  # last, for what it saves holds the state of the others
     one_branch = config.ctc_weight in (0.0, 1.0)  # then CTC's output layer or the decoder takes no part
     return L.Trainer(

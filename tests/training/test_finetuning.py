@@ -71,6 +71,22 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not_with_an_ordinary_checkp
         assert not any(key.startswith("encoder.") for key in changed)
 
 
+def test_a_run_cut_off_after_its_last_checkpoint_still_keeps_the_moving_average(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_power(*given: Any) -> None:
+        raise RuntimeError("power")
+
+    overrides = (*EMA, "gates=null", "train.updates=3", "train.validate_every=3")
+    train(home, "undisturbed", *overrides)
+    monkeypatch.setattr("speechgate.training.run.save_checkpoint", lose_power)
+    with pytest.raises(RuntimeError, match="power"):
+        train(home, "disturbed", *overrides)
+    monkeypatch.undo()
+    train(home, "disturbed", *overrides)
+    assert differences(home, "undisturbed", "disturbed") == []
+
+
 def test_the_kept_model_is_the_moving_average_and_validations_see_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,13 +13,18 @@ from speechgate.gates.attach import attach
 from speechgate.training.lora import Adapters
 from speechgate.training.module import TrainingModule
 from tests.gates.test_context import random_batch
-from tests.model.tiny import LANGUAGES, TASKS, random_model, speech, tiny_config
-from tests.training.test_trained import tiny_whisper
+from tests.model.tiny import LANGUAGES, TASKS, speech
+from tests.training.test_trained import espnet, tiny_host, tiny_whisper
 
 
 def whisper_output(model: Any) -> torch.Tensor:
     mel_BMT = torch.randn(2, 8, 40, generator=torch.Generator().manual_seed(1))
     return model(input_features=mel_BMT, decoder_input_ids=torch.tensor([[1, 5, 6], [1, 7, 8]])).logits
+
+
+def host_output(model: Any) -> torch.Tensor:
+    out_BTD, lengths_B = model.encode(*speech([6_000, 5_000]))
+    return model.decoder(out_BTD, lengths_B, torch.tensor([[1, 5, 6], [1, 7, 8]]), torch.tensor([3, 3]))[0]
 
 
 def espnet_output(model: Any) -> torch.Tensor:
@@ -31,7 +36,8 @@ def espnet_output(model: Any) -> torch.Tensor:
     ("build", "output", "targets", "full"),
     [
         (tiny_whisper, whisper_output, ("*.q_proj", "*.decoder.*.fc?"), ("*.decoder.layer_norm.*",)),
-        (lambda: random_model(tiny_config()), espnet_output, ("*.linear_[qv]", "*.w_1"), ("decoder.after_norm.*",)),
+        (tiny_host, host_output, ("*.q_proj", "decoder.*.fc?"), ("decoder.decoder.layer_norm.*",)),
+        (espnet, espnet_output, ("*.linear_[qv]", "*.w_1"), ("decoder.after_norm.*",)),
     ],
 )
 def test_adapters_begin_as_nothing_train_alone_and_merge(
@@ -62,11 +68,15 @@ def test_adapters_begin_as_nothing_train_alone_and_merge(
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
-def test_gates_train_beside_adapters() -> None:
-    model = random_model(tiny_config()).train()
+@pytest.mark.parametrize(
+    ("build", "targets", "ctc_weight"),
+    [(espnet, ("*.linear_q",), 0.3), (tiny_host, ("*.q_proj",), 0.0)],
+)
+def test_gates_train_beside_adapters(build: Callable[[], Any], targets: tuple[str, ...], ctc_weight: float) -> None:
+    model = build().train()
     gates = GatesConfig(stack="both", ramp=0.0)
     attach(model, gates, LANGUAGES)
-    config = TrainConfig(warmup=0, lora=LoraConfig(("*.linear_q",), rank=2))
+    config = TrainConfig(warmup=0, ctc_weight=ctc_weight, lora=LoraConfig(targets, rank=2))
     adapters = Adapters(model, config.lora)
     module = TrainingModule(model, config, gates, lambda: 0.0)
     optimizer = module.configure_optimizers()["optimizer"]
@@ -79,7 +89,7 @@ def test_gates_train_beside_adapters() -> None:
     assert {name.split(".")[0] for name in moved if "lora_" not in name} == {"gates"}
     assert any("lora_A" in name for name in moved)
     adapters.merge()
-    fresh = random_model(tiny_config())
+    fresh = build()
     attach(fresh, gates, LANGUAGES)
     fresh.load_state_dict(model.state_dict())
 

@@ -13,6 +13,7 @@ from speechgate.errors import ConfigError
 from speechgate.gates.attach import attach
 from speechgate.training.module import TrainingModule
 from speechgate.training.trained import choose_trained, layer_scales, parameter_groups
+from speechgate.whisper.host import WhisperHost
 from tests.gates.test_context import random_batch
 from tests.model.tiny import LANGUAGES, TASKS, random_model, tiny_config
 
@@ -27,6 +28,10 @@ def tiny_whisper() -> Any:
     return WhisperForConditionalGeneration(WhisperConfig(**sizes, **special, num_mel_bins=8, max_source_positions=20))
 
 
+def tiny_host() -> Any:
+    return WhisperHost(tiny_whisper(), lsm_weight=0.1, specaug=None)
+
+
 def espnet() -> Any:
     return random_model(tiny_config())
 
@@ -37,7 +42,11 @@ def frozen(model: Any) -> set[str]:
 
 @pytest.mark.parametrize(
     ("build", "pattern", "prefix"),
-    [(espnet, "encoder.*", "encoder."), (tiny_whisper, "model.encoder.*", "model.encoder.")],
+    [
+        (espnet, "encoder.*", "encoder."),
+        (tiny_whisper, "model.encoder.*", "model.encoder."),
+        (tiny_host, "decoder.decoder.layers.*", "decoder.decoder.layers."),
+    ],
 )
 def test_a_pattern_freezes_what_it_names_and_nothing_else(build: Callable[[], Any], pattern: str, prefix: str) -> None:
     model = build()
@@ -47,12 +56,15 @@ def test_a_pattern_freezes_what_it_names_and_nothing_else(build: Callable[[], An
     assert frozen(model) - before == {name for name in names - before if name.startswith(prefix)}
 
 
-def test_an_update_moves_the_rest_and_the_gates_whatever_the_pattern() -> None:
+@pytest.mark.parametrize(("build", "ctc_weight"), [(espnet, 0.3), (tiny_host, 0.0)])
+def test_an_update_moves_the_rest_and_the_gates_whatever_the_pattern(
+    build: Callable[[], Any], ctc_weight: float
+) -> None:
     for patterns, moving in ((("decoder.*",), "encoder."), (("*",), "gates.")):
-        model = espnet().train()
+        model = build().train()
         gates = GatesConfig(stack="both", ramp=0.0)
         attach(model, gates, LANGUAGES)
-        config = TrainConfig(freeze=patterns, warmup=0)
+        config = TrainConfig(freeze=patterns, warmup=0, ctc_weight=ctc_weight)
         choose_trained(model, config)
         module = TrainingModule(model, config, gates, lambda: 0.0)
         optimizer = module.configure_optimizers()["optimizer"]
@@ -106,6 +118,17 @@ def test_frozen_batch_normalisation_keeps_its_statistics() -> None:
                 "model.encoder.layer_norm.weight": 1.0,
                 "model.decoder.layers.0.encoder_attn.k_proj.weight": 0.5,
                 "model.decoder.embed_positions.weight": 0.25,
+            },
+        ),
+        (
+            tiny_host,
+            {
+                "encoder.layers.0.self_attn.q_proj.weight": 0.25,
+                "encoder.conv1.weight": 0.125,
+                "decoder.decoder.layers.1.fc2.weight": 1.0,
+                "decoder.decoder.layers.0.fc2.weight": 0.5,
+                "decoder.decoder.embed_tokens.weight": 0.25,
+                "decoder.decoder.layer_norm.weight": 1.0,
             },
         ),
     ],
