@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Without this, uv would lock for the Python of .venv and later ones only.
 oldest=$(sed -n 's/^requires-python = ">=\([0-9.]*\).*/\1/p' pyproject.toml)
-.venv/bin/uv pip compile pyproject.toml --python-version "$oldest" --universal --extra dev --extra export --extra whisper \
+.venv/bin/uv pip compile pyproject.toml --python-version "$oldest" --universal --extra dev --extra export --extra lora --extra whisper \
   --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock "$@" >/dev/null
 
 # Every line carries the marker of [tool.uv] environments; only what differs from it says anything.

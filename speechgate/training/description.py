@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechgate.config import Experiment, to_mapping
+from speechgate.config import Experiment, TrainConfig, to_mapping
 from speechgate.errors import CheckpointError
 from speechgate.task import Task
 
@@ -35,7 +35,8 @@ def require_same(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any
     Raises:
         CheckpointError: they differ in anything else; the message names the keys.
     """
-    one, two = dict(_flat(earlier)), dict(_flat(now))
+    defaults = to_mapping(TrainConfig())  # of options that an earlier version of this project did not have
+    one, two = dict(_flat({**earlier, "train": defaults | earlier["train"]})), dict(_flat(now))
     differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
     if other := sorted(differing - LENGTH - FREE):
         shown = "; ".join(f"{key} was {one.get(key)}, is {two.get(key)}" for key in other[:SHOWN])

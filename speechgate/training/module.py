@@ -17,6 +17,7 @@ from speechgate.training.objective import hybrid_loss, sparsity_penalty
 from speechgate.training.randomness import seed_batch
 from speechgate.training.schedule import anneal, learning_rate_scale, penalty_scale
 from speechgate.training.teacher import WhisperTeacher, distillation_loss, student_frames
+from speechgate.training.trained import parameter_groups
 
 
 class TrainingModule(L.LightningModule):
@@ -145,33 +146,11 @@ class TrainingModule(L.LightningModule):
         return gates.alpha * penalty_scale(self.progress, gates) * tokens * total
 
     def configure_optimizers(self) -> Any:
-        gate_parameters: list[nn.Parameter] = []
-        decayed: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            if name == "multipliers":
-                continue
-            if ".gates." in name:
-                gate_parameters.append(parameter)
-            else:
-                (decayed if parameter.dim() > 1 else plain).append(parameter)
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        if self.gates_config is not None:
-            groups.append({"params": gate_parameters, "weight_decay": 0.0, "lr": self.gates_config.learning_rate})
-            if self.multipliers is not None:  # they climb where the others descend
-                groups.append(
-                    {
-                        "params": [self.multipliers],
-                        "weight_decay": 0.0,
-                        "lr": self.gates_config.learning_rate,
-                        "maximize": True,
-                    }
-                )
+        parameters = {name: each for name, each in self.named_parameters() if name != "multipliers"}
+        groups = parameter_groups(parameters, self.config, self.gates_config)
+        if self.multipliers is not None and self.gates_config is not None:  # they climb where the others descend
+            rate = self.gates_config.learning_rate
+            groups.append({"params": [self.multipliers], "weight_decay": 0.0, "lr": rate, "maximize": True})
         optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda update: learning_rate_scale(update, self.progress, self.config)

@@ -31,10 +31,13 @@ from speechgate.training.checkpoints import Checkpoints, WholeFiles, newest, upd
 from speechgate.training.data_order import Stream, halved, record, stream_at
 from speechgate.training.description import describe_run, require_same
 from speechgate.training.exclusive import exclusive
+from speechgate.training.lora import Adapters
 from speechgate.training.losses import loggers, merged
 from speechgate.training.module import TrainingModule
+from speechgate.training.moving_average import MovingAverage
 from speechgate.training.processes import Processes, started
 from speechgate.training.progress import ProgressLines
+from speechgate.training.trained import choose_trained
 from speechgate.training.watch import FiniteCheck, Throughput, describe
 from speechgate.whisper.config import WhisperConfig
 
@@ -108,11 +111,15 @@ def _session(
     checkpoint = _start(experiment, tokenizer, tasks, init)
     if experiment.gates is not None and experiment.gates.unit == "ms":
         checkpoint.model.gates.cost_S.copy_(measure_ms(checkpoint.model.to(pick_device())))
+    recombiner = _recombiner(checkpoint, cuts["train"], config, init)
+    choose_trained(checkpoint.model, config)
+    adapters = None if config.lora is None else Adapters(checkpoint.model, config.lora)
     vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
     clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
     module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed)
     keeper = Checkpoints(work / "checkpoints", config)
-    trainer = _trainer(config, work, clock, keeper, done, processes)
+    average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
+    trainer = _trainer(config, work, clock, keeper, average, done, processes)
     stream = stream_at(work, done, config)
     if trainer.is_global_zero:
         record(work, stream)
@@ -123,7 +130,7 @@ def _session(
         checkpoint.tokenizer,
         dataclasses.replace(config, seed=stream.seed, max_duration=stream.max_duration),
         min_seconds,
-        _recombiner(checkpoint, cuts["train"], config, init),
+        recombiner,
         vectors,
         trainer.global_rank,
         trainer.world_size,
@@ -141,8 +148,10 @@ def _session(
     )
     if trainer.is_global_zero:
         device, size = trainer.accelerator.name(), count_parameters(checkpoint.model)
+        trained = sum(each.numel() for each in checkpoint.model.parameters() if each.requires_grad)
+        parameters = f"{size:,} parameters" + (f" ({trained:,} trained)" if trained < size else "")
         going_on = f", going on from update {done}" if done else ""
-        print(f"{folder}: {size:,} parameters, {config.updates} updates on {trainer.world_size} {device}{going_on}")
+        print(f"{folder}: {parameters}, {config.updates} updates on {trainer.world_size} {device}{going_on}")
     keeper.catch_signals()
     try:
         trainer.fit(module, batches, dev_batches, ckpt_path=last, weights_only=True)
@@ -153,6 +162,10 @@ def _session(
     if trainer.is_global_zero:
         if config.average > 1:
             checkpoint.model.load_state_dict(keeper.averaged(module.device))
+        if average is not None:
+            average.keep(module)
+        if adapters is not None:
+            adapters.merge()
         write_text(folder / "losses.csv", merged(work))
         info = run_info(trainer.strategy.root_device, config.seed) | {"description": description}
         save_checkpoint(folder, checkpoint, info)
@@ -175,10 +188,6 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
         checkpoint = Checkpoint(model, tokenizer, experiment.model)
     if experiment.gates is not None:
         checkpoint.add_gates(experiment.gates, sorted({code for task in tasks for code in (task.src, task.tgt)}))
-        if experiment.train.gated_only:
-            trained = ("gates.", *(f"{stack}." for stack in checkpoint.model.gates.stacks))
-            for name, parameter in checkpoint.model.named_parameters():
-                parameter.requires_grad_(name.startswith(trained))
     return checkpoint
 
 
@@ -196,7 +205,13 @@ def _recombiner(
 
 
 def _trainer(
-    config: TrainConfig, work: Path, clock: Timer, keeper: Checkpoints, done: int, processes: Processes
+    config: TrainConfig,
+    work: Path,
+    clock: Timer,
+    keeper: Checkpoints,
+    average: MovingAverage | None,
+    done: int,
+    processes: Processes,
 ) -> L.Trainer:
     device = pick_device()
     precision: Any = config.precision
@@ -213,6 +228,8 @@ def _trainer(
     ]
     if config.patience:
         callbacks.append(EarlyStopping("valid/loss", patience=config.patience))
+    if average is not None:
+        callbacks.append(average)
     callbacks.append(keeper)  # last, for what it saves holds the state of the others
     one_branch = config.ctc_weight in (0.0, 1.0)  # then CTC's output layer or the decoder takes no part
     return L.Trainer(
