@@ -100,8 +100,8 @@ class Checkpoint:
         """Take the gates off, and drop what is closed."""
         if hasattr(self.model, "gates"):
             detach(self.model)
-        self.full_cost = CostTable(self.model)
-        drop_closed(self.model, specialised.closed)
+        self.full_cost = CostTable(self.model, config=self.gates)
+        drop_closed(self.model, specialised.closed, config=self.gates)
         self.specialised = specialised
 
 
