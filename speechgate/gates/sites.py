@@ -111,7 +111,10 @@ def in_groups(stacks: Iterable[Stack], config: GatesConfig | None) -> tuple[Stac
                             site = GateSite(stack.name, index, kind.name)
                             raise ConfigError(f"{where}: {site} has {units or 'no'} {unit} that can be so divided")
         if not units:
-            raise ConfigError(f"{where}: no module of the stack to gate ({config.stack}) has {unit}")
+            raise ConfigError(
+                f"{where}: no module of the stack to gate ({config.stack}) has {unit} that can be divided; "
+                f"leave {unit} out"
+            )
     return grouped
 
 

@@ -15,6 +15,8 @@ from speechgate.gates.context import Context
 from speechgate.gates.fixed import drop_closed
 from speechgate.gates.sites import groups_of, module_shares
 from speechgate.model.build import count_parameters
+from speechgate.whisper.layers import whisper_stacks
+from tests.decoding.test_whisper import random_whisper
 from tests.gates.gated import (
     batches,
     config_of,
@@ -218,3 +220,10 @@ def test_feed_forward_modules_of_convolutions_cannot_be_divided():
     config = replace(config, encoder=config.encoder | {"positionwise_layer_type": "conv1d"})
     with pytest.raises(ConfigError, match=r"channels is 2: encoder\.0\.ffn has no channels that can be so divided"):
         attach(random_model(config), GatesConfig(stack="both", groups={"channels": 2}), LANGUAGES)
+
+
+def test_whisper_s_modules_cannot_be_divided():
+    model = random_whisper()
+    with pytest.raises(ConfigError, match=r"no module .*\(decoder\) has heads that can be divided; leave heads out"):
+        attach(model, GatesConfig(stack="decoder", groups={"heads": 2}), LANGUAGES, whisper_stacks)
+    assert not hasattr(model, "gates")
