@@ -48,6 +48,7 @@ class ModelConfig:
 class GatesConfig:
     """The gates of one model; see docs/gates.md for the meaning and the formulas.
 
+    ``groups`` divides modules that gates then close in part: attention into groups of "heads", FFNs of "channels".
     ``target`` is the share of ``stack`` to skip, in ``unit``; ``targets`` sets it apart for stacks, tasks and
     languages.  ``budget`` is the range of a dial, (low, high), empty without one; ``target`` is then where it stands
     until it is turned.  Shares of the run (``ramp``, ``settle``) are fractions of the number of updates.
@@ -56,6 +57,7 @@ class GatesConfig:
     stack: str = "decoder"
     scope: str = "global"
     granularity: str = "module"
+    groups: dict[str, int] = field(default_factory=dict)
     policy: str = "learned"
     rule: str = "threshold"
     target: float = 0.5
@@ -87,6 +89,12 @@ class GatesConfig:
         choices("gates.unit", self.unit, ("modules", "macs", "ms"))
         choices("gates.estimator", self.estimator, ("gumbel", "straight_through", "hard_concrete"))
         choices("gates.penalty", self.penalty, ("absolute", "squared", "both", "lagrangian"))
+        check_keys("gates.groups", self.groups, ("heads", "channels"))
+        for unit, count in self.groups.items():
+            if not isinstance(count, int) or count < 2:
+                raise ConfigError(f"gates.groups.{unit} is {count}: give the number of groups of a module, at least 2")
+        if self.groups and self.granularity == "layer":
+            raise ConfigError("gates.groups and gates.granularity layer exclude each other: a layer has one gate")
         for name in self.context:
             if not name.startswith("vector:"):
                 choices("gates.context", name, CONTEXTS)

@@ -1,6 +1,7 @@
 """``speechgate bench``: every case of one model, timed turn by turn, to bench.json and a figure."""
 
 import resource
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from speechgate.decoding.engine import Engine
 from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.files import write_json
-from speechgate.gates.sites import kinds_of
+from speechgate.gates.sites import kinds_of, module_shares
 from speechgate.model.build import count_parameters
 from speechgate.runinfo import run_info
 
@@ -147,15 +148,16 @@ class Bench:
         if case.engine != "speechgate" or bool(case.open_BS.all()):
             return None
         sites = self.subject.gates.sites
-        layers = {stack: len([s for s in sites if s.stack == stack]) / len(kinds_of(sites, stack)) for stack in STACKS}
+        layers = self.subject.gates.layers
         closed_S = (~case.open_BS).float().mean(0).tolist()
+        closed: Counter[tuple[str, int, str]] = Counter()  # the share of a module, over its groups where it has some
+        for site, part, share in zip(sites, module_shares(sites), closed_S, strict=True):
+            closed[site.stack, site.layer, site.kind] += part * share
         time_closed = sum(
-            share * profile[f"{site.stack}.{site.kind}"] / layers[site.stack]
-            for site, share in zip(sites, closed_S, strict=True)
+            share * profile[f"{stack}.{kind}"] / layers[stack] for (stack, _, kind), share in closed.items()
         )
-        at = {str(site): i for i, site in enumerate(sites)}
-        merges = range(int(layers["encoder"]))
-        both = [closed_S[at[f"encoder.{i}.attn"]] * closed_S[at[f"encoder.{i}.cgmlp"]] for i in merges]
+        merges = range(layers["encoder"])
+        both = [closed["encoder", i, "attn"] * closed["encoder", i, "cgmlp"] for i in merges]
         time_closed += sum(both) * profile["encoder.merge"] / layers["encoder"]
         saved = sum(dense.median(part) - samples.median(part) for part in ("encoder_ms", "decoder_ms"))
         return saved / time_closed
@@ -170,9 +172,10 @@ class Bench:
         decoder = self.subject.model.decoder
         kinds = {"self_attn": "self_attn", "src_attn": "src_attn", "ffn": "feed_forward"}
         read = count_parameters(decoder.output_layer)
-        for site, is_open in zip(self.subject.gates.sites, rows.any(0).tolist(), strict=True):
+        sites = self.subject.gates.sites
+        for site, part, is_open in zip(sites, module_shares(sites), rows.any(0).tolist(), strict=True):
             if site.stack == "decoder" and is_open:
-                read += count_parameters(getattr(decoder.decoders[site.layer], kinds[site.kind]))
+                read += int(part * count_parameters(getattr(decoder.decoders[site.layer], kinds[site.kind])))
         width = 2 if self.execution.precision == "bfloat16" else 4
         return {"gmacs": macs / 1e9, "gbytes_read_by_steps": read * width * options.tokens / 1e9}
 

@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,7 +156,7 @@ def decode_split(
         "checkpoint": name,
         "stack": checkpoint.stack,
         "sparsity_target": checkpoint.sparsity_target,
-        "sites": [[site.stack, site.layer, site.kind] for site in engine.cost.sites],
+        "sites": [[part for part in astuple(site) if part != ""] for site in engine.cost.sites],
         "options": _recorded(options),
         "device": device_name(device),
         "threads": torch.get_num_threads(),

@@ -1,13 +1,14 @@
 """The engine: speech and tasks in, hypotheses and the gates that made them out.
 
-It reads no files, prints nothing and keeps no state but the prepared weights: the whole decoder's, which the masks
-seen so far share.
+It reads no files, prints nothing and keeps no state but the prepared weights: the whole decoder's, which all masks
+share, and those of modules in groups with some of these, as masks ask for them.
 
 Shapes: B batch, N samples, T encoder frames, V vocabulary, S gate sites.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -30,11 +31,13 @@ from speechgate.decoding.search import (
 from speechgate.errors import ConfigError
 from speechgate.gates.context import Context
 from speechgate.gates.cost import CostTable
-from speechgate.gates.sites import kinds_of
+from speechgate.gates.sites import groups_of
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.model.espnet_compat import TransformerDecoder, make_pad_mask
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokens
+
+NARROWED = 512  # decoder modules with some of their groups, kept at most
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Engine:
         self.tokens = search_tokens(self.tokenizer)
         self._dense = execution.decoder(prepare(self.model.decoder))
         self._kernels: EncoderKernels = execution.encoder(self.model)
-        self._by_mask: dict[tuple[bool, ...], DecoderWeights] = {}
+        self._narrow = lru_cache(NARROWED)(lambda layer, kind, open_G: self._dense.layers[layer][kind].only(open_G))
 
     @torch.inference_mode()
     def decode(
@@ -178,10 +181,9 @@ class Engine:
             index = torch.tensor(rows)
             longest = int(frames_B[index].max())
             at = index.to(encoder_out_BTD.device)
-            mask_RS = open_BS[index][:, sites]
-            any_S = mask_RS.any(0)
+            weights, open_RM = self._weights(open_BS[index][:, sites])
             hypotheses = search(
-                self._weights(tuple(any_S.tolist())),
+                weights,
                 None if log_probs_BTV is None or options.ctc_weight == 0 else log_probs_BTV[at, :longest],
                 encoder_out_BTD[at, :longest],
                 frames_B[index],
@@ -189,7 +191,7 @@ class Engine:
                 options,
                 self.tokens,
                 self.execution.cuda_graph,
-                mask_RS[:, any_S],
+                open_RM,
             )
             for row, nbest in zip(rows, hypotheses, strict=True):
                 found[row] = nbest
@@ -207,13 +209,12 @@ class Engine:
         closed = () if self.specialised is None else self.specialised.closed
         return torch.tensor([str(site) not in closed for site in self.cost.sites])
 
-    def _weights(self, mask: tuple[bool, ...]) -> DecoderWeights:
+    def _weights(self, open_RS: Tensor) -> tuple[DecoderWeights, Tensor | None]:
+        """The blocks that utterances with these masks need, and which of them runs for which (all: None)."""
         if self.specialised is not None:
-            return self._dense  # of the modules that are left
-        if mask not in self._by_mask:
-            open_LK = torch.tensor(mask).unflatten(0, (-1, len(kinds_of(self.cost.sites, "decoder"))))
-            self._by_mask[mask] = self._dense.only(open_LK)
-        return self._by_mask[mask]
+            return self._dense, None  # of the modules that are left
+        groups = groups_of(self.cost.sites, "decoder")
+        return self._dense.for_rows(open_RS.unflatten(1, (-1, sum(groups))), groups, self._narrow)
 
 
 def search_tokens(tokens: Tokens) -> SearchTokens:

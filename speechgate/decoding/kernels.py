@@ -80,6 +80,10 @@ class _Attention:
     def __init__(self, module: MultiHeadedAttention, dtype: torch.dtype) -> None:
         self._module, self._dtype = module, dtype
 
+    def over(self, module: MultiHeadedAttention) -> "_Attention":
+        """The same for another attention, such as one with fewer heads."""
+        return _Attention(module, self._dtype)
+
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         module = self._module
         query, key, value = (x.to(self._dtype) for x in module.forward_qkv(query, key, value))

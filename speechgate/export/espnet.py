@@ -1,6 +1,7 @@
 """A checkpoint as ESPnet writes its own: config.yaml, model.pth, tokens.txt and tokens.model; speechgate is not needed.
 
-ESPnet's layers have all their modules.  A closed one stays, with its last projection zero, so that it adds exactly 0.
+ESPnet's layers have all their modules.  A closed one stays, with its last projection zero, so that it adds exactly 0;
+of a closed group of heads or channels the columns of that projection are zero.
 A layer with nothing open is left out if it ends on its residual stream (the decoder's, and a Transformer encoder's).
 """
 
@@ -15,8 +16,8 @@ from speechgate.data.batch import SAMPLE_RATE
 from speechgate.files import atomic_path, write_text
 from speechgate.gates.attach import detach
 from speechgate.gates.espnet import espnet_stacks
-from speechgate.gates.fixed import closed_parts
-from speechgate.gates.sites import GateSite
+from speechgate.gates.fixed import closed_parts, partly_closed
+from speechgate.gates.sites import in_groups
 from speechgate.model.checkpoint import Checkpoint, Specialised
 from speechgate.task import NO_TIMESTAMPS
 
@@ -28,11 +29,15 @@ def write_espnet(checkpoint: Checkpoint, specialised: Specialised, folder: Path)
     model = checkpoint.model
     if hasattr(model, "gates"):
         detach(model)
-    stacks = espnet_stacks(model)
+    stacks = in_groups(espnet_stacks(model), checkpoint.gates)
     for layer, kind in closed_parts(stacks, specialised.closed):
         out = layer.get_submodule(kind.out)
         for parameter in out.parameters():
             nn.init.zeros_(parameter)
+    for layer, kind, open_G in partly_closed(stacks, specialised.closed):
+        weight: Any = layer.get_submodule(kind.out).weight
+        with torch.no_grad():
+            weight.unflatten(1, (len(open_G), -1))[:, ~torch.tensor(open_G)] = 0.0
     blocks = {}
     for stack in stacks:
         owner, name = (model.encoder, "encoders") if stack.name == "encoder" else (model.decoder, "decoders")
@@ -40,7 +45,7 @@ def write_espnet(checkpoint: Checkpoint, specialised: Specialised, folder: Path)
             layer
             for index, layer in enumerate(stack.layers)
             if hasattr(layer, "norm_final")
-            or any(str(GateSite(stack.name, index, kind)) not in specialised.closed for kind in stack.kinds)
+            or any(str(s) not in specialised.closed for kind in stack.kinds for s in stack.sites(index, kind))
         ]
         setattr(owner, name, type(getattr(owner, name))(*kept))
         blocks[stack.name] = len(kept)

@@ -12,6 +12,7 @@ H heads, E width of a head; A open self-attentions and C open source attentions,
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ def write_onnx(checkpoint: Checkpoint, folder: Path) -> tuple[Path, Path]:
     onnx.json tells what the waveform must be, the ids of the prompt, the end and the blank, and an empty past's sizes.
 
     Raises:
-        ConfigError: the packages of the extra ``export`` are not installed.
+        ConfigError: the packages of the extra ``export`` are not installed, or gates of heads leave the layers'
+            attention with different numbers of these.
     """
     if importlib.util.find_spec("onnxscript") is None:
         raise ConfigError("--format onnx needs more packages: pip install 'speechgate[export]'")
@@ -165,10 +167,14 @@ def write_onnx(checkpoint: Checkpoint, folder: Path) -> tuple[Path, Path]:
     weights = prepare_decoder(model.decoder)
     own = [block for block in weights.blocks if isinstance(block, SelfAttention)]
     sources = [block for block in weights.blocks if isinstance(block, SourceAttention)]
-    width = weights.embedding_VD.shape[1]
-    past_size = (len(own), 2, 2, own[0].heads if own else 1, 3, width // own[0].heads if own else 1)
-    heads = sources[0].heads if sources else 1
-    source_size = (len(sources), 2, 2, heads, 5, width // heads if sources else 1)
+    for attentions, kind in ((own, "self_attn"), (sources, "src_attn")):
+        if len({attention.heads for attention in attentions}) > 1:
+            raise ConfigError(
+                f"--format onnx keeps the caches of all decoder layers in one tensor, but the gates leave {kind} "
+                f"{sorted({attention.heads for attention in attentions})} heads: use --format speechgate"
+            )
+    past_size = (len(own), 2, 2, *_heads_and_width(own, 3))
+    source_size = (len(sources), 2, 2, *_heads_and_width(sources, 5))
     batch, samples, past, new, frames = (Dim.DYNAMIC,) * 5
     _write(
         folder / "encoder.onnx",
@@ -197,6 +203,13 @@ def write_onnx(checkpoint: Checkpoint, folder: Path) -> tuple[Path, Path]:
     checkpoint.tokenizer.save(folder)
     write_json(folder / "onnx.json", _description(checkpoint, past_size))
     return folder / "encoder.onnx", folder / "decoder.onnx"
+
+
+def _heads_and_width(attentions: Sequence[SelfAttention | SourceAttention], length: int) -> tuple[int, int, int]:
+    """H, the length and E of an example's cache; ones where no attention is open."""
+    if not attentions:
+        return 1, length, 1
+    return attentions[0].heads, length, attentions[0].out.weight.shape[1] // attentions[0].heads
 
 
 def _write(

@@ -15,7 +15,7 @@ from speechgate.errors import ConfigError
 from speechgate.gates.espnet import known_stacks
 from speechgate.gates.layer import Gated
 from speechgate.gates.module import Gates
-from speechgate.gates.sites import Adapter, Stack, stacks_of
+from speechgate.gates.sites import Adapter, Stack, in_groups, stacks_of
 from speechgate.gates.state import GateState
 
 
@@ -40,6 +40,7 @@ def attach(model: Any, config: GatesConfig, languages: Sequence[str], adapter: A
     missing = set(stacks_of(config.stack)) - {stack.name for stack in stacks}
     if missing:
         raise ConfigError(f"gates.stack is {config.stack!r}: this model has no {missing.pop()} to gate")
+    stacks = in_groups(stacks, config)
     gates = Gates(config, stacks, languages)
     swap_in(stacks, gates.state)
     for stack in stacks:
@@ -60,7 +61,7 @@ def detach(model: Any) -> Any:
     layers: list[Any] = [part for part in model.modules() if isinstance(part, Gated) and part.gate_state is state]
     for layer in layers:
         layer.__class__ = next(base for base in type(layer).__bases__ if not issubclass(base, Gated))
-        del layer.gate_state, layer.gate_stack, layer.gate_layer, layer.gate_kinds
+        del layer.gate_state, layer.gate_stack, layer.gate_layer, layer.gate_kinds, layer.gate_groups
     del model.gates
     return model
 
@@ -69,10 +70,12 @@ def swap_in(stacks: Iterable[Stack], state: GateState) -> None:
     """Make all layers obey ``state``."""
     layer: Any
     for stack in stacks:
-        kinds = stack.kinds
+        kinds = tuple(kind.name for kind in stack.kinds)
+        groups = tuple(len(stack.parts(kind)) for kind in stack.kinds)
         for index, layer in enumerate(stack.layers):
             layer.__class__ = stack.gated
-            layer.gate_state, layer.gate_stack, layer.gate_layer, layer.gate_kinds = state, stack.name, index, kinds
+            layer.gate_state, layer.gate_stack, layer.gate_layer = state, stack.name, index
+            layer.gate_kinds, layer.gate_groups = kinds, groups
 
 
 def _decide(decide: Any, name: str, read: Any, module: nn.Module, args: Any, kwargs: Any) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
 from speechgate.gates.espnet import known_stacks
 from speechgate.gates.macs import Macs, monomials, weights
-from speechgate.gates.sites import Adapter, GateSite, Stack, list_sites
+from speechgate.gates.sites import Adapter, GateSite, Stack, in_groups, list_sites
 
 
 class CostTable:
@@ -24,17 +25,17 @@ class CostTable:
     A joint is what runs where any of several sites is open, such as the merge of two branches.
     """
 
-    def __init__(self, model: Any, adapter: Adapter = known_stacks) -> None:
-        stacks = adapter(model)
+    def __init__(self, model: Any, adapter: Adapter = known_stacks, config: GatesConfig | None = None) -> None:
+        """``config`` is that of gates which the model no longer has, where these divide modules into groups."""
+        stacks = in_groups(adapter(model), model.gates.config if hasattr(model, "gates") else config)
         self.sites: tuple[GateSite, ...] = list_sites(stacks)
         place = {site: index for index, site in enumerate(self.sites)}
         joints, members = [], []
         for stack in stacks:
             for index, layer in enumerate(stack.layers):
-                kinds = stack.gated.kinds_in(layer)
                 for joint in stack.gated.joints:
                     joints.append(joint.macs(layer))
-                    own = [GateSite(stack.name, index, kind.name) for kind in kinds if kind.name in joint.of]
+                    own = [site for kind in stack.kinds if kind.name in joint.of for site in stack.sites(index, kind)]
                     members.append([place[site] for site in own])
         self._sites_SM, self._joints_JM = site_coefficients(stacks), _matrix(joints)
         self._members_JS = torch.zeros(len(joints), len(self.sites), dtype=torch.bool)
@@ -85,9 +86,17 @@ class CostTable:
 
 
 def site_coefficients(stacks: Iterable[Stack]) -> Tensor:
-    """(S, M) float64: what ``speechgate.gates.macs.monomials`` is multiplied by, for every site."""
-    layers = ((stack.gated, layer) for stack in stacks for layer in stack.layers)
-    return _matrix([kind.macs(layer) for gated, layer in layers for kind in gated.kinds_in(layer)])
+    """(S, M) float64: what ``speechgate.gates.macs.monomials`` is multiplied by, for every site.
+
+    A module costs in proportion to its heads or channels, so each of its groups costs an equal share.
+    """
+    rows = [
+        _matrix([kind.macs(layer)]).expand(len(stack.parts(kind)), -1) / len(stack.parts(kind))
+        for stack in stacks
+        for layer in stack.layers
+        for kind in stack.kinds
+    ]
+    return torch.cat(rows)
 
 
 def _matrix(costs: Sequence[Macs]) -> Tensor:

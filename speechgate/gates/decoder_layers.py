@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from speechgate.gates import macs
+from speechgate.gates.espnet_slices import CHANNELS, HEADS
 from speechgate.gates.layer import Gated, Kind, add
 from speechgate.model.espnet_compat import DecoderLayer
 
@@ -22,14 +23,22 @@ class GatedDecoderLayer(Gated, DecoderLayer):
             ("self_attn", "norm1"),
             "self_attn.linear_out",
             lambda layer: macs.self_attention_over_tokens(layer.size, layer.self_attn),
+            HEADS,
         ),
         Kind(
             "src_attn",
             ("src_attn", "norm2"),
             "src_attn.linear_out",
             lambda layer: macs.source_attention(layer.src_attn, layer.size),
+            HEADS,
         ),
-        Kind("ffn", ("feed_forward", "norm3"), "feed_forward.w_2", lambda layer: macs.per_token(layer.feed_forward)),
+        Kind(
+            "ffn",
+            ("feed_forward", "norm3"),
+            "feed_forward.w_2",
+            lambda layer: macs.per_token(layer.feed_forward),
+            CHANNELS,
+        ),
     )
 
     def forward(self, tgt: Any, tgt_mask: Any, memory: Any, memory_mask: Any, cache: Any = None, **kwargs: Any) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from speechgate.gates import macs
+from speechgate.gates.espnet_slices import CHANNELS, HEADS
 from speechgate.gates.layer import Gated, Joint, Kind, add
 from speechgate.gates.macs import Macs
 from speechgate.gates.state import Gate
@@ -40,18 +41,32 @@ FFN1 = Kind(
     ("feed_forward_macaron", "norm_ff_macaron"),
     "feed_forward_macaron.w_2",
     lambda layer: macs.per_frame(layer.feed_forward_macaron),
+    CHANNELS,
 )
-ATTN = Kind("attn", ("attn", "norm_mha"), "attn.linear_out", lambda layer: _attention(layer.attn))
+ATTN = Kind("attn", ("attn", "norm_mha"), "attn.linear_out", lambda layer: _attention(layer.attn), HEADS)
 CGMLP = Kind("cgmlp", ("cgmlp", "norm_mlp"), "cgmlp.channel_proj2", lambda layer: macs.per_frame(layer.cgmlp))
-FFN2 = Kind("ffn2", ("feed_forward", "norm_ff"), "feed_forward.w_2", lambda layer: macs.per_frame(layer.feed_forward))
+FFN2 = Kind(
+    "ffn2",
+    ("feed_forward", "norm_ff"),
+    "feed_forward.w_2",
+    lambda layer: macs.per_frame(layer.feed_forward),
+    CHANNELS,
+)
+
+# A branch asks its layer for the module when it runs: a gate may have put a sliced one in its place.
 
 
-def _feed_forward(layer: Any, norm: Any, module: Any) -> Callable[[Tensor], Tensor]:
-    return lambda x: layer.ff_scale * layer.dropout(module(norm(x)))
+def _macaron(layer: Any) -> Callable[[Tensor], Tensor]:
+    return lambda x: layer.ff_scale * layer.dropout(layer.feed_forward_macaron(layer.norm_ff_macaron(x)))
 
 
-def _attend(layer: Any, module: Any, pos_emb: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+def _feed_forward(layer: Any) -> Callable[[Tensor], Tensor]:
+    return lambda x: layer.ff_scale * layer.dropout(layer.feed_forward(layer.norm_ff(x)))
+
+
+def _attend(layer: Any, name: str, pos_emb: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
     def attention(x: Tensor, mask: Tensor) -> Tensor:
+        module = getattr(layer, name)
         x = layer.norm_mha(x)
         return layer.dropout(module(x, x, x, mask) if pos_emb is None else module(x, x, x, pos_emb, mask))
 
@@ -67,7 +82,7 @@ def _merge_branches(x_BTD: Tensor, attn: Gate, cgmlp: Gate, layer: Any, pos_emb:
 
     With both closed the merge is skipped too: its biases would make it differ from the identity.
     """
-    global_BTD = attn.run(_attend(layer, layer.attn, pos_emb), x_BTD, mask)
+    global_BTD = attn.run(_attend(layer, "attn", pos_emb), x_BTD, mask)
     local_BTD = cgmlp.run(_local(layer), x_BTD, mask)
     if global_BTD is None and local_BTD is None:
         return x_BTD
@@ -97,10 +112,10 @@ class GatedEBranchformerEncoderLayer(Gated, EBranchformerEncoderLayer):
         if gates is None:
             return super().forward(x_input, mask, cache)
         if "ffn1" in gates:
-            x_BTD = add(x_BTD, gates["ffn1"], _feed_forward(self, self.norm_ff_macaron, self.feed_forward_macaron))
+            x_BTD = add(x_BTD, gates["ffn1"], _macaron(self))
         x_BTD = _merge_branches(x_BTD, gates["attn"], gates["cgmlp"], self, pos_emb, mask)
         if "ffn2" in gates:
-            x_BTD = add(x_BTD, gates["ffn2"], _feed_forward(self, self.norm_ff, self.feed_forward))
+            x_BTD = add(x_BTD, gates["ffn2"], _feed_forward(self))
         x_BTD = self.norm_final(x_BTD)
         return (x_BTD if pos_emb is None else (x_BTD, pos_emb)), mask
 
@@ -133,7 +148,7 @@ class GatedBranchformerEncoderLayer(Gated, BranchformerEncoderLayer):
             x_BTD = _merge_branches(x_BTD, gates["attn"], gates["cgmlp"], self, pos_emb, mask)
         else:
             ((kind, gate),) = gates.items()
-            branch = _attend(self, self.attn, pos_emb) if kind == "attn" else _local(self)
+            branch = _attend(self, "attn", pos_emb) if kind == "attn" else _local(self)
             x_BTD = add(x_BTD, gate, lambda x, mask: self.dropout(self.merge_proj(branch(x, mask))), mask)
         x_BTD = self.norm_final(x_BTD)
         return (x_BTD if pos_emb is None else (x_BTD, pos_emb)), mask
@@ -176,7 +191,9 @@ class GatedConformerEncoderLayer(Gated, ConformerEncoderLayer):
 
     kinds = (
         FFN1,
-        Kind("attn", ("self_attn", "norm_mha"), "self_attn.linear_out", lambda layer: _attention(layer.self_attn)),
+        Kind(
+            "attn", ("self_attn", "norm_mha"), "self_attn.linear_out", lambda layer: _attention(layer.self_attn), HEADS
+        ),
         Kind(
             "conv",
             ("conv_module", "norm_conv"),
@@ -192,11 +209,11 @@ class GatedConformerEncoderLayer(Gated, ConformerEncoderLayer):
         if gates is None:
             return super().forward(x_input, mask, cache)
         if "ffn1" in gates:
-            x_BTD = add(x_BTD, gates["ffn1"], _feed_forward(self, self.norm_ff_macaron, self.feed_forward_macaron))
-        x_BTD = add(x_BTD, gates["attn"], _attend(self, self.self_attn, pos_emb), mask)
+            x_BTD = add(x_BTD, gates["ffn1"], _macaron(self))
+        x_BTD = add(x_BTD, gates["attn"], _attend(self, "self_attn", pos_emb), mask)
         if "conv" in gates:
             x_BTD = add(x_BTD, gates["conv"], self._convolve, mask)
-        x_BTD = add(x_BTD, gates["ffn2"], _feed_forward(self, self.norm_ff, self.feed_forward))
+        x_BTD = add(x_BTD, gates["ffn2"], _feed_forward(self))
         if "conv" in gates:
             x_BTD = self.norm_final(x_BTD)
         return (x_BTD if pos_emb is None else (x_BTD, pos_emb)), mask
@@ -210,8 +227,14 @@ class GatedTransformerEncoderLayer(Gated, TransformerEncoderLayer):
     """Pre-norm Transformer encoder layer (Vaswani et al., NeurIPS 2017)."""
 
     kinds = (
-        Kind("attn", ("self_attn", "norm1"), "self_attn.linear_out", lambda layer: _attention(layer.self_attn)),
-        Kind("ffn", ("feed_forward", "norm2"), "feed_forward.w_2", lambda layer: macs.per_frame(layer.feed_forward)),
+        Kind("attn", ("self_attn", "norm1"), "self_attn.linear_out", lambda layer: _attention(layer.self_attn), HEADS),
+        Kind(
+            "ffn",
+            ("feed_forward", "norm2"),
+            "feed_forward.w_2",
+            lambda layer: macs.per_frame(layer.feed_forward),
+            CHANNELS,
+        ),
     )
 
     def forward(self, x: Tensor, mask: Tensor, cache: Any = None) -> Any:

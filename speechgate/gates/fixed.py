@@ -1,6 +1,8 @@
-"""Gates fixed for good: closed modules leave the model, and its layers run without them.
+"""Gates fixed for good: closed modules, heads and channels leave the model, and its layers run without them.
 
 Where task and language are known in advance the gates are too, and what they close need not be kept.
+
+Shapes: G groups of a module.
 """
 
 from collections.abc import Collection, Iterator
@@ -9,30 +11,38 @@ from typing import Any
 import torch
 from torch import nn
 
+from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
 from speechgate.gates.attach import swap_in
 from speechgate.gates.espnet import known_stacks
 from speechgate.gates.layer import Kind
-from speechgate.gates.sites import Adapter, GateSite, Stack, list_sites
+from speechgate.gates.sites import Adapter, Stack, in_groups, list_sites
 from speechgate.gates.state import GateState
 
 
-def drop_closed(model: Any, closed: Collection[str], adapter: Adapter = known_stacks) -> None:
+def drop_closed(
+    model: Any, closed: Collection[str], adapter: Adapter = known_stacks, config: GatesConfig | None = None
+) -> None:
     """Fix the gates of ``model``: the sites named in ``closed`` leave it with their parameters, all others stay open.
 
     The model must have no deciding gates (``detach`` takes them off).  It then runs, in any mode, as it did with these
     gates forced.
 
+    Args:
+        config: of the gates, where these close groups of heads or channels.
+
     Raises:
         ConfigError: a name that is no site of the model.
     """
-    stacks = adapter(model)
+    whole = adapter(model)
+    stacks = in_groups(whole, config)
     parts = list(closed_parts(stacks, closed))
+    modules = [(layer, kind.parts[0], narrowed) for layer, kind, narrowed in _narrowed(stacks, closed)]
     state = GateState()
-    swap_in(stacks, state)
+    swap_in(whole, state)
     for stack in stacks:
         mask = [
-            [str(GateSite(stack.name, layer, kind)) not in closed for kind in stack.kinds]
+            [any(str(site) not in closed for site in stack.sites(layer, kind)) for kind in stack.kinds]
             for layer in range(len(stack.layers))
         ]
         state.set(stack.name, torch.tensor(mask)[None], skip=True)
@@ -40,6 +50,16 @@ def drop_closed(model: Any, closed: Collection[str], adapter: Adapter = known_st
         for part in kind.parts:
             if hasattr(layer, part):
                 setattr(layer, part, None)
+    for layer, name, narrowed in modules:
+        setattr(layer, name, narrowed)
+
+
+def _narrowed(stacks: tuple[Stack, ...], closed: Collection[str]) -> Iterator[tuple[nn.Module, Kind, nn.Module]]:
+    """Each layer and kind of which some groups are closed, and the module that is left of it."""
+    for layer, kind, open_G in partly_closed(stacks, closed):
+        assert kind.split is not None  # or there were no groups
+        module = layer.get_submodule(kind.parts[0])
+        yield layer, kind, kind.split.keep(module, kind.split.units(module, open_G))
 
 
 def closed_parts(stacks: tuple[Stack, ...], closed: Collection[str]) -> Iterator[tuple[nn.Module, Kind]]:
@@ -52,8 +72,21 @@ def closed_parts(stacks: tuple[Stack, ...], closed: Collection[str]) -> Iterator
     if unknown:
         raise ConfigError(f"this model has no site {sorted(unknown)[0]!r} to close")
     for stack in stacks:
+        own = {kind.name for kind in stack.kinds}
         for index, layer in enumerate(stack.layers):
-            shut = {kind for kind in stack.kinds if str(GateSite(stack.name, index, kind)) in closed}
-            yield from ((layer, kind) for kind in stack.gated.kinds if kind.name in shut)
-            own = set(stack.kinds)
-            yield from ((layer, joint) for joint in stack.gated.joints if own & set(joint.of) <= shut)
+            shut = [kind for kind in stack.kinds if all(str(site) in closed for site in stack.sites(index, kind))]
+            names = {kind.name for kind in shut}
+            yield from ((layer, kind) for kind in shut)
+            yield from ((layer, joint) for joint in stack.gated.joints if own & set(joint.of) <= names)
+
+
+def partly_closed(
+    stacks: tuple[Stack, ...], closed: Collection[str]
+) -> Iterator[tuple[nn.Module, Kind, tuple[bool, ...]]]:
+    """Each layer with each kind of which some groups are closed and some open, and which (G)."""
+    for stack in stacks:
+        for index, layer in enumerate(stack.layers):
+            for kind in stack.kinds:
+                open_G = tuple(str(site) not in closed for site in stack.sites(index, kind))
+                if any(open_G) and not all(open_G):
+                    yield layer, kind, open_G

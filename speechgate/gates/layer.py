@@ -7,12 +7,15 @@ Shapes: B batch, T frames, D width, K gates a layer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from speechgate.gates.groups import GroupGate
 from speechgate.gates.macs import Macs
+from speechgate.gates.slicing import Split
 from speechgate.gates.state import Gate, GateState
 
 
@@ -26,19 +29,21 @@ class Kind:
             one is None or missing has no such module; gates that are closed for good drop all parts.
         out: dotted name of the module's last projection; with zero weights there it adds nothing.
         macs: the multiply-accumulates of a layer's module.
+        split: how the module is divided into groups, each with a gate; None where it cannot be.
     """
 
     name: str
     parts: tuple[str, ...]
     out: str
     macs: Callable[[Any], Macs]
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
 class Joint(Kind):
     """A module without a gate of its own: it runs where any of the gates ``of`` is open."""
 
-    of: tuple[str, ...]
+    of: tuple[str, ...] = field(kw_only=True)
 
 
 class Gated:
@@ -51,6 +56,7 @@ class Gated:
     gate_layer: int
     gate_stack: str
     gate_kinds: tuple[str, ...]  # what this layer has of ``kinds``, fixed before any part is dropped
+    gate_groups: tuple[int, ...]  # how many gates each of them has
 
     @classmethod
     def kinds_in(cls, layer: nn.Module) -> tuple[Kind, ...]:
@@ -63,7 +69,19 @@ class Gated:
         The layer's input, and True on its real frames, are for gates that are decided layer by layer.
         """
         gates = self.gate_state.of(self.gate_stack, self.gate_layer, x_BTD, mask_B1T)
-        return None if gates is None else dict(zip(self.gate_kinds, gates, strict=True))
+        if gates is None:
+            return None
+        found = {}
+        own = iter(gates)
+        for kind, count in zip(self.gate_kinds, self.gate_groups, strict=True):
+            found[kind] = next(own) if count == 1 else self._grouped(kind, list(islice(own, count)))
+        return found
+
+    def _grouped(self, name: str, gates: list[Gate]) -> GroupGate:
+        layer: Any = self
+        kind = next(kind for kind in self.kinds if kind.name == name)
+        assert kind.split is not None  # only what can be divided has groups
+        return GroupGate(gates, kind.split, layer, kind.parts[0], kind.out, self.gate_state.slices)
 
 
 def add(x_BTD: Tensor, gate: Gate, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor:

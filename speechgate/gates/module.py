@@ -18,7 +18,7 @@ from speechgate.gates.context import Context
 from speechgate.gates.decision import Sampling, decide_gates
 from speechgate.gates.policies import fixed_scores, layer_order
 from speechgate.gates.predictor import GlobalPredictor, LocalPredictor
-from speechgate.gates.sites import GateSite, Stack, kinds_of, list_sites, stacks_of
+from speechgate.gates.sites import GateSite, Stack, groups_of, list_sites, stacks_of
 from speechgate.gates.state import GateState
 from speechgate.gates.targets import check_targets, site_costs, target_of
 from speechgate.task import Task
@@ -44,6 +44,7 @@ class Gates(nn.Module):
         self.languages = tuple(languages)
         self.sites: tuple[GateSite, ...] = list_sites(stacks)
         self.layers = {stack.name: len(stack.layers) for stack in stacks}
+        self._per_layer = {stack.name: sum(groups_of(self.sites, stack.name)) for stack in stacks}
         self.state = GateState()
         self.noise, self.temperature, self.ramp = 1.0, config.temperature, 1.0
         self.context = Context()
@@ -61,7 +62,7 @@ class Gates(nn.Module):
         self.predictors = nn.ModuleDict()
         for stack in stacks if config.policy == "learned" else ():
             if stack.name in self.stacks:
-                each = len(stack.kinds) // self._shared(stack.name)
+                each = self._per_layer[stack.name] // self._shared(stack.name)
                 self.predictors[stack.name] = (
                     GlobalPredictor(config, stack.width, len(stack.layers) * each, languages)
                     if config.scope == "global"
@@ -137,7 +138,7 @@ class Gates(nn.Module):
         if self.config.policy != "learned":
             scores_BS = self.fixed_S[self.sites_of(stack)].expand(len(x_BTD), -1)
             if self.training and self.config.policy == "layerdrop":
-                scores_BS = layer_order(scores_BS, len(kinds_of(self.sites, stack)))
+                scores_BS = layer_order(scores_BS, self._per_layer[stack])
             scores_BS = scores_BS[:, :: self._shared(stack)]
             return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, self._dither(closed_B)))
         predictor: Any = self.predictors[stack]
@@ -181,8 +182,8 @@ class Gates(nn.Module):
         return torch.full_like(closed_B, 0.5) if given_B is None else given_B.to(closed_B)
 
     def _shared(self, stack: str) -> int:
-        """How many modules share a decision: one, or all kinds of a layer."""
-        return len(kinds_of(self.sites, stack)) if self.config.granularity == "layer" else 1
+        """How many sites share a decision: one has its own, or all of a layer have one."""
+        return self._per_layer[stack] if self.config.granularity == "layer" else 1
 
     def _gates(
         self, stack: str, scores_BS: Tensor, closed_B: Tensor | None, dither_B: Tensor | None, layer: int | None = None
@@ -201,7 +202,7 @@ class Gates(nn.Module):
 
     def _put_in_force(self, stack: str, gates_BS: Tensor, counted_BS: Tensor) -> Tensor:
         self.gates_BS[stack], self.counted_BS[stack] = gates_BS, counted_BS
-        layered_BLK = gates_BS.unflatten(1, (-1, len(kinds_of(self.sites, stack))))
+        layered_BLK = gates_BS.unflatten(1, (-1, self._per_layer[stack]))
         self.state.set(stack, layered_BLK, skip=not self.training)
         return gates_BS
 

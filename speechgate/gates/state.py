@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from speechgate.gates.slicing import Slices
+
 
 class GateState:
     """The gates in force for the batch at hand; empty for a stack that is not gated.
@@ -19,6 +21,7 @@ class GateState:
 
     def __init__(self) -> None:
         self.skip = False
+        self.slices = Slices()
         self._deciders: dict[str, Callable[[int, Tensor, Tensor | None], Tensor]] = {}
         self._gates: dict[str, Tensor] = {}
         self._rows: dict[str, list[list[Tensor | bool]]] = {}
@@ -29,7 +32,7 @@ class GateState:
         self._deciders.pop(stack, None)
         self._gates[stack] = gates_BLK
         if skip:
-            self._rows[stack] = [[_rows(gate_B) for gate_B in layer.unbind(1)] for layer in gates_BLK.cpu().unbind(1)]
+            self._rows[stack] = _rows(gates_BLK)
 
     def decide_by(self, stack: str, decide: Callable[[int, Tensor, Tensor | None], Tensor], skip: bool) -> None:
         """Let ``decide(layer, x_BTD, mask)`` give the gates (B, K) of each layer from the layer's own input."""
@@ -50,7 +53,7 @@ class GateState:
         if stack in self._deciders:
             gates_BK = self._deciders[stack](layer, x_BTD, mask)
             if self.skip:
-                return [Gate(rows=_rows(gate_B)) for gate_B in gates_BK.cpu().unbind(1)]
+                return [Gate(rows=rows) for rows in _rows(gates_BK[:, None])[0]]
             return [Gate(factor_B=gate_B) for gate_B in gates_BK.unbind(1)]
         if stack not in self._gates:
             return None
@@ -59,12 +62,17 @@ class GateState:
         return [Gate(factor_B=gate_B) for gate_B in self._gates[stack][:, layer].unbind(1)]
 
 
-def _rows(open_B: Tensor) -> Tensor | bool:
-    """True if every row is open, False if none is, else the indices of the open rows."""
-    open_B = open_B.bool()
-    if open_B.all():
-        return True
-    return open_B.nonzero().squeeze(1) if open_B.any() else False
+def _rows(gates_BLK: Tensor) -> list[list[Tensor | bool]]:
+    """For every gate True if all rows are open, False if none is, else the indices of the open rows."""
+    open_BLK = gates_BLK.bool().cpu()
+    counts_LK = open_BLK.sum(0).tolist()  # one wait for the device and one operation for all gates
+
+    def rows(layer: int, kind: int, count: int) -> Tensor | bool:
+        if count in (0, len(open_BLK)):
+            return count > 0
+        return open_BLK[:, layer, kind].nonzero().squeeze(1)
+
+    return [[rows(layer, k, count) for k, count in enumerate(row)] for layer, row in enumerate(counts_LK)]
 
 
 class Gate:

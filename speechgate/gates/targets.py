@@ -9,7 +9,7 @@ from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
 from speechgate.gates.cost import site_coefficients
 from speechgate.gates.macs import monomials
-from speechgate.gates.sites import Stack, list_sites
+from speechgate.gates.sites import Stack, list_sites, module_shares
 from speechgate.task import KINDS, Task, to_iso3
 
 # The utterance that MACs are counted for: 4 s of audio, 40 tokens, and the beam of conf/decode/beam.yaml.
@@ -52,11 +52,11 @@ def target_of(config: GatesConfig, stack: str, task: Task | None) -> float:
 
 
 def site_costs(stacks: Sequence[Stack], unit: str) -> Tensor:
-    """(S,) relative cost of every site of a model: 1 for modules, MACs at a reference length.
+    """(S,) relative cost of every site of a model: MACs at a reference length, or 1 a module, its groups sharing it.
 
     Milliseconds are not known beforehand: they begin at 1, until ``cost_ms.measure_ms`` fills them in.
     """
     if unit != "macs":
-        return torch.ones(len(list_sites(stacks)))
+        return torch.tensor(module_shares(list_sites(stacks)))
     macs_S = site_coefficients(stacks) @ torch.tensor(monomials(FRAMES, STEPS, BEAM), dtype=torch.float64)
     return (macs_S / macs_S.mean()).float()

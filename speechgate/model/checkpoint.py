@@ -100,8 +100,8 @@ class Checkpoint:
         """Take the gates off, and drop what is closed."""
         if hasattr(self.model, "gates"):
             detach(self.model)
-        self.full_cost = CostTable(self.model)
-        drop_closed(self.model, specialised.closed)
+        self.full_cost = CostTable(self.model, config=self.gates)
+        drop_closed(self.model, specialised.closed, config=self.gates)
         self.specialised = specialised
 
 
@@ -129,8 +129,11 @@ def save_checkpoint(
 def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """Read a checkpoint folder; the model comes in float32 and evaluation mode.
 
+    Keys that config.yaml does not have, being older than they are, get their defaults: a new key's default is what was
+    done before there was the key.  Where that cannot be, ``FORMAT`` goes up.
+
     Raises:
-        CheckpointError: not a checkpoint, of a newer format, damaged, or weights that do not fit the configuration.
+        CheckpointError: not a checkpoint, of another format, damaged, or weights that do not fit the configuration.
         ConfigError: config.yaml has keys or values that this version does not know.
     """
     folder = Path(folder)
@@ -138,8 +141,7 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} holds no {name}: not a checkpoint, or its training has not ended")
     values = load_yaml(folder / "config.yaml")
-    if values.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}/config.yaml has format {values.get('format')}; this version reads {FORMAT}")
+    _check_format(values, folder / "config.yaml")
     checkpoint = _without_weights(model_config(values["model"], f"{folder}/config.yaml: model"), folder)
     if "gates" in values:
         gates = from_mapping(GatesConfig, values["gates"], f"{folder}/config.yaml: gates")
@@ -149,6 +151,19 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     load_weights(checkpoint.model, folder / "model.safetensors")
     checkpoint.model.to(device).eval()
     return checkpoint
+
+
+def _check_format(values: Mapping[str, Any], path: Path) -> None:
+    written = values.get("format")
+    if written != FORMAT:
+        newer = isinstance(written, int) and written > FORMAT
+        again = f"train it again, or load it with the commit in {path.parent}/run.json"
+        advice = "update speechgate" if newer else again
+        raise CheckpointError(f"{path} has format {written}; this version reads {FORMAT}: {advice}")
+    needed = ("model", "languages") if "gates" in values else ("model",)
+    for key in needed:
+        if key not in values:
+            raise CheckpointError(f"{path} has no {key!r}: copy the checkpoint again, or train it again")
 
 
 def _without_weights(config: ModelConfig | WhisperConfig, folder: Path) -> Checkpoint:

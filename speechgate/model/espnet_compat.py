@@ -29,6 +29,7 @@ from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
 )
 from espnet2.legacy.nets.pytorch_backend.transformer.decoder_layer import DecoderLayer
 from espnet2.legacy.nets.pytorch_backend.transformer.encoder_layer import EncoderLayer as TransformerEncoderLayer
+from espnet2.legacy.nets.pytorch_backend.transformer.positionwise_feed_forward import PositionwiseFeedForward
 from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer
 from espnet2.s2t.espnet_model import ESPnetS2TModel
 from espnet2.torch_utils.initialize import initialize
@@ -49,6 +50,7 @@ __all__ = [
     "GlobalMVN",
     "LegacyRelPositionMultiHeadedAttention",
     "MultiHeadedAttention",
+    "PositionwiseFeedForward",
     "SpecAug",
     "TransformerDecoder",
     "TransformerEncoder",

@@ -3,21 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from speechgate.gates.sites import GateSite, kinds_of, stacks_of
 from speechgate.report.models import Model
 from speechgate.scoring.decoded import by_task
 from speechgate.task import Task
-from speechgate.usage.maps import KIND_LABELS
+from speechgate.usage.maps import KIND_LABELS, layer_grid
 
 PER_TASK = 2
 
 
 @dataclass(frozen=True)
 class GateRow:
-    """One kind of module: the decision of each layer, first layer first."""
+    """One kind of module: the share of it that ran in each layer, first layer first; 0 or 1 without groups."""
 
     label: str
-    open_L: tuple[bool, ...]
+    open_L: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,6 @@ def gate_rows(model: Model, gates: str) -> dict[str, list[GateRow]]:
 
 
 def _rows_of(stack: str, sites: Sequence[GateSite], gates: str) -> Iterator[GateRow]:
-    decisions = {(site.stack, site.kind, site.layer): gate == "1" for site, gate in zip(sites, gates, strict=True)}
-    layers = sorted({site.layer for site in sites if site.stack == stack})
-    for kind in kinds_of(sites, stack):
-        yield GateRow(KIND_LABELS.get(kind, kind), tuple(decisions[stack, kind, layer] for layer in layers))
+    grid_KL = layer_grid(np.array([float(gate) for gate in gates]), sites, stack)
+    for kind, open_L in zip(kinds_of(sites, stack), grid_KL.tolist(), strict=True):
+        yield GateRow(KIND_LABELS.get(kind, kind), tuple(open_L))

@@ -12,6 +12,7 @@ import jiwer
 
 from speechgate.errors import ManifestError
 from speechgate.files import write_json, write_text
+from speechgate.gates.sites import module_shares
 from speechgate.scoring import bootstrap
 from speechgate.scoring.bleu import translation_score
 from speechgate.scoring.decoded import Decoded, Utterance, by_task, read_decoded
@@ -119,7 +120,8 @@ def alignments(utterances: Iterable[Utterance]) -> str:
 def _row(decoded: Decoded, task: Task, utterances: Sequence[Utterance], statistics: MetricStatistics) -> dict[str, Any]:
     macs_vs_dense = sum(u.macs for u in utterances) / sum(u.macs_dense for u in utterances)
     gated = decoded.gated_sites
-    closed = sum(utterance.gates[site] == "0" for utterance in utterances for site in gated)
+    share = module_shares(decoded.sites)
+    closed = sum(share[site] for utterance in utterances for site in gated if utterance.gates[site] == "0")
     return {
         "corpus": decoded.corpus,
         "split": decoded.split,
@@ -128,7 +130,7 @@ def _row(decoded: Decoded, task: Task, utterances: Sequence[Utterance], statisti
         "tgt": task.tgt,
         "stack": decoded.stack,
         "sparsity_target": float(decoded.sparsity_target),
-        "sparsity_modules": closed / (len(utterances) * len(gated)) if gated else 0.0,
+        "sparsity_modules": closed / (len(utterances) * sum(share[site] for site in gated)) if gated else 0.0,
         "sparsity_macs": 1.0 - macs_vs_dense,
         **_score(statistics),
         "seconds_per_utterance": decoded.seconds_per_utterance.get(str(task)),

@@ -100,10 +100,11 @@ class TrainingModule(L.LightningModule):
         self.log("valid/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         if self.gates_config is not None:
             for stack, gates_BS in self.model.gates.gates_BS.items():
+                cost_S = self.model.gates.cost_S[self.model.gates.sites_of(stack)]
+                closed_B = 1 - (gates_BS.float() * cost_S).sum(1) / cost_S.sum()
                 for task in sorted(set(batch.tasks)):
                     rows = [i for i, other in enumerate(batch.tasks) if other == task]
-                    value = 1 - gates_BS[rows].float().mean()
-                    self.log(f"valid/sparsity/{stack}/{task}", value, batch_size=len(rows))
+                    self.log(f"valid/sparsity/{stack}/{task}", closed_B[rows].mean(), batch_size=len(rows))
 
     def _task_loss(self, batch: Batch, split: str) -> Tensor:
         if self.gates_config is not None:

@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from speechgate.gates.sites import GateSite, kinds_of
+from speechgate.gates.sites import GateSite, kinds_of, module_shares
 from speechgate.usage.statistics import Distances
 from speechgate.usage.theme import WIDTH_INCHES, Theme
 
@@ -85,13 +85,15 @@ def from_mean(usage: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def layer_grid(values_S: np.ndarray, sites: Sequence[GateSite], stack: str) -> np.ndarray:
-    """Lay the values of one stack's sites out as (K, L)."""
+    """Lay the values of one stack's sites out as (K, L); a module in groups has the mean over these."""
     layers, kinds = 1 + max(site.layer for site in sites if site.stack == stack), kinds_of(sites, stack)
-    grid_KL = np.full((len(kinds), layers), np.nan)
-    for site, value in zip(sites, values_S, strict=True):
+    grid_KL, seen_KL = np.zeros((2, len(kinds), layers))
+    for site, value, share in zip(sites, values_S, module_shares(sites), strict=True):
         if site.stack == stack:
-            grid_KL[kinds.index(site.kind), site.layer] = value
-    return grid_KL
+            place = kinds.index(site.kind), site.layer
+            grid_KL[place] += share * value
+            seen_KL[place] = 1
+    return np.where(seen_KL > 0, grid_KL, np.nan)
 
 
 def _draw(

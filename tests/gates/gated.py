@@ -95,6 +95,9 @@ def _configs(encoders: list[str]) -> st.SearchStrategy[ModelConfig]:
 
 
 configs = _configs(sorted(ENCODERS))
+# With four heads, 24 channels in the encoder and 28 in the decoder, to be divided into groups.
+grouped_configs = st.builds(config_of, st.sampled_from(sorted(ENCODERS)), st.just(24), st.just(4), st.integers(1, 2))
+groups = st.sampled_from([{"heads": 2}, {"channels": 4}, {"heads": 4, "channels": 2}, {"heads": 2, "channels": 4}])
 # ESPnet's older relative positions shift by the length of the batch, so that padding matters to the dense model too.
 padded_configs = _configs(sorted(name for name in ENCODERS if "legacy" not in name))
 seeds = st.integers(0, 2**16)

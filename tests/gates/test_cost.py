@@ -6,8 +6,10 @@ teacher-forced decoder, and the math kernel in the engine.
 
 from functools import partial
 
+import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,8 +19,9 @@ from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.gates.attach import attach
 from speechgate.gates.cost import CostTable
+from speechgate.gates.sites import module_shares
 from speechgate.model.build import build_model
-from tests.gates.gated import configs, decode, encode, gated_model, random_mask, seeds
+from tests.gates.gated import configs, decode, encode, gated_model, grouped_configs, groups, random_mask, seeds
 from tests.model.tiny import LANGUAGES, TASKS, checkpoint_of, random_model, speech, tiny_config, tokenizer
 
 SAMPLES = 6_000
@@ -77,27 +80,32 @@ def test_every_site_costs_what_closing_it_saves(config):
 
 
 @settings(max_examples=20, deadline=None)
-@given(config=configs, seed=seeds)
-def test_any_mask_costs_what_the_table_says(config, seed):
+@given(case=st.one_of(st.tuples(configs, st.just({})), st.tuples(grouped_configs, groups)), seed=seeds)
+def test_any_mask_costs_what_the_table_says(case, seed):
+    config, split = case
     dense_model = random_model(config, seed)
     frames = int(encode(dense_model, *speech([SAMPLES]))[1])
     width = dense_model.encoder.output_size()
     features, vocabulary = feature_frames(dense_model), len(tokenizer().token_list)
-    model, gates = gated_model(config, seed)
+    model, gates = gated_model(config, seed, groups=split)
     table = CostTable(model)
     mask_S = random_mask(gates, 1, seed)[0]
     used, dense = table.utterance_macs(mask_S, features, frames, STEPS, beam=1)
 
     gates.force(mask_S[None])
-    attends = int(mask_S[[i for i, site in enumerate(gates.sites) if site.kind == "self_attn"]].sum())
+    own_S = torch.tensor([site.kind == "self_attn" for site in gates.sites])
+    attends = float((torch.tensor(module_shares(gates.sites)) * mask_S)[own_S].sum())
     layers = len(model.decoder.decoders)
     extra = 2 * STEPS**2 * width - STEPS * (STEPS + 1) * width
     ctc = frames * width * vocabulary
-    assert of_encoder(model) + of_decoder(model, frames) + ctc + table.predictor_macs() - attends * extra == used
+    assert of_encoder(model) + of_decoder(model, frames) + ctc + table.predictor_macs() - attends * extra == (
+        pytest.approx(used, rel=1e-9)
+    )
     assert of_encoder(dense_model) + of_decoder(dense_model, frames) + ctc - layers * extra == dense
     # the dense cost is the same with and without gates, and a dense model's own
-    everything = torch.ones(len(gates.sites), dtype=torch.bool)
-    assert CostTable(dense_model).utterance_macs(everything, features, frames, STEPS, 1) == (dense, dense)
+    own = CostTable(dense_model)
+    everything = torch.ones(len(own.sites), dtype=torch.bool)
+    assert own.utterance_macs(everything, features, frames, STEPS, 1) == (dense, dense)
 
 
 def test_the_engine_costs_what_the_table_says():

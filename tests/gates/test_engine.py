@@ -16,13 +16,16 @@ from tests.model.tiny import TASKS, checkpoint_of, recordings, searchable, tiny_
 
 LENGTHS = [9_000, 4_000, 12_000, 6_000]
 BATCH_TASKS = [TASKS[0], TASKS[2], TASKS[1], TASKS[2]]
+GROUPS = {"heads": 2, "channels": 4}
 OPTIONS = [SearchOptions(beam_size=1, ctc_weight=0.0), SearchOptions(beam_size=4, ctc_weight=0.3, nbest=3)]
 
 
-def gated_engine(seed: int, options: SearchOptions, execution: Execution = DEFAULT) -> tuple[Engine, torch.Tensor]:
+def gated_engine(
+    seed: int, options: SearchOptions, execution: Execution = DEFAULT, groups: dict[str, int] | None = None
+) -> tuple[Engine, torch.Tensor]:
     """An engine whose gates are forced to a mask for each utterance, of which two share the decoder's."""
     config = tiny_config(encoder_layers=2, decoder_layers=2)
-    model, gates = gated_model(config, seed)
+    model, gates = gated_model(config, seed, groups=groups or {})
     searchable(model)
     mask_BS = random_mask(gates, len(LENGTHS), seed, share=0.6)
     mask_BS[2, gates.sites_of("decoder")] = mask_BS[0, gates.sites_of("decoder")]
@@ -39,9 +42,9 @@ def decode_batch(engine: Engine, rows: list[int], seed: int) -> list[Decoded]:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("seed", range(3))
-def test_a_batch_of_mixed_gates_decodes_as_each_utterance_alone(seed, options):
-    engine, mask_BS = gated_engine(seed, options)
+@pytest.mark.parametrize(("seed", "groups"), [(0, None), (1, None), (2, None), (0, GROUPS), (1, GROUPS)])
+def test_a_batch_of_mixed_gates_decodes_as_each_utterance_alone(seed, groups, options):
+    engine, mask_BS = gated_engine(seed, options, groups=groups)
     together = decode_batch(engine, list(range(len(LENGTHS))), seed)
     assert torch.equal(torch.tensor([decoded.open_S for decoded in together]), mask_BS)
     assert any(decoded.hypotheses[0].tokens for decoded in together)
@@ -79,9 +82,9 @@ def espnet_search(engine: Engine, sample: torch.Tensor, task, options: SearchOpt
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("seed", range(3))
-def test_equals_espnet_s_search_on_the_gated_model(seed, options):
-    engine, mask_BS = gated_engine(seed, options)
+@pytest.mark.parametrize(("seed", "groups"), [(0, None), (1, None), (2, None), (0, GROUPS), (1, GROUPS)])
+def test_equals_espnet_s_search_on_the_gated_model(seed, groups, options):
+    engine, mask_BS = gated_engine(seed, options, groups=groups)
     together = decode_batch(engine, list(range(len(LENGTHS))), seed)
     for row, (sample, decoded) in enumerate(zip(recordings(LENGTHS, seed), together, strict=True)):
         engine.gates.force(mask_BS[row : row + 1])
@@ -124,6 +127,26 @@ def test_closed_modules_do_not_run_while_decoding(options):
             assert calls[str(site)] == 0
     decoder_open = mask_BS[rows][:, gates.sites_of("decoder")].any(0)
     assert 0 < decoder_open.sum() < len(decoder_open)  # the mask was worth testing
+
+
+def test_groups_are_sliced_for_the_search_and_kept():
+    engine, mask_BS = gated_engine(1, OPTIONS[0], groups=GROUPS)
+    together = decode_batch(engine, [0, 1, 2, 3], seed=1)
+    misses = engine._narrow.cache_info().misses
+    assert misses > 0
+    assert decode_batch(engine, [0, 1, 2, 3], seed=1) == together
+    assert engine._narrow.cache_info().misses == misses
+    decoder = engine.gates.sites_of("decoder")
+    weights, open_BM = engine._weights(mask_BS[:, decoder])
+    assert open_BM is not None
+    for layer, dense in zip(weights.layers, engine._dense.layers, strict=True):
+        for block in layer:
+            own = next(each for each in dense if type(each) is type(block))
+            sizes = [each.down.weight.shape[1] if hasattr(each, "down") else each.heads for each in (block, own)]
+            assert 0 < sizes[0] <= sizes[1]
+    assert open_BM.sum() < open_BM.numel()
+    rows = mask_BS[:, decoder].any(1)
+    assert torch.equal(open_BM.any(1), rows)
 
 
 def test_the_gates_of_the_predictor_are_those_reported_and_used():

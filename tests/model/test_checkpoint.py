@@ -2,10 +2,11 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
 
-from speechgate.config import GatesConfig
+from speechgate.config import GatesConfig, load_yaml
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import write_text
 from speechgate.model.checkpoint import average_states, load_checkpoint, load_weights, save_checkpoint
@@ -23,6 +24,14 @@ def saved(folder, gates: GatesConfig | None = None, config=None, **keys):
         randomise(checkpoint.model.gates, 1)
     save_checkpoint(folder, checkpoint, {"seed": 3}, **keys)
     return checkpoint
+
+
+def rewrite(folder, old: str, new: str) -> None:
+    """Put ``new`` in the place of ``old`` in the checkpoint's config.yaml."""
+    path = folder / "config.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1
+    write_text(path, text.replace(old, new))
 
 
 def same_weights(found: nn.Module, expected: nn.Module, tolerance: float = 0.0) -> None:
@@ -110,16 +119,56 @@ def test_a_missing_folder_is_named(tmp_path):
         load_checkpoint(tmp_path / "absent")
 
 
-def test_a_newer_format_or_key_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        ("format: 2\n", "has format 2; this version reads 1: update speechgate"),
+        ("format: 0\n", r"has format 0; .*: train it again, or load it with the commit in .*run\.json"),
+        ("format: draft\n", r"has format draft; .*: train it again, or load it with the commit in .*run\.json"),
+        ("", r"has format None; .*: train it again, or load it with the commit in .*run\.json"),
+    ],
+)
+def test_another_format_is_refused_with_what_to_do(tmp_path, written, advice):
+    saved(tmp_path)
+    rewrite(tmp_path, "format: 1\n", written)
+    with pytest.raises(CheckpointError, match=advice):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "near"),
+    [("gates", "  hidden:", "  hiden:", "hidden"), ("model", "  specaug:", "  spec_aug:", "specaug")],
+)
+def test_a_key_that_is_not_known_any_more_is_named_with_the_nearest(tmp_path, part, old, new, near):
     saved(tmp_path, GATES)
+    rewrite(tmp_path, old, new)
+    with pytest.raises(ConfigError, match=rf"config\.yaml: {part}: '{new.strip(' :')}' is not known; .* '{near}'"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["model", "languages"])
+def test_a_part_that_is_missing_is_named(tmp_path, key):
+    saved(tmp_path, GATES)
+    rewrite(tmp_path, f"\n{key}:", f"\nnot_{key}:")
+    with pytest.raises(CheckpointError, match=rf"config\.yaml has no '{key}': copy the checkpoint again"):
+        load_checkpoint(tmp_path)
+
+
+def test_gates_older_than_a_key_are_as_they_were_without_it(tmp_path):
+    """The first checkpoints of gates had these keys, and no others."""
+    checkpoint = saved(tmp_path, GATES)
     path = tmp_path / "config.yaml"
-    text = path.read_text()
-    write_text(path, text.replace("format: 1", "format: 2"))
-    with pytest.raises(CheckpointError, match="has format 2; this version reads 1"):
-        load_checkpoint(tmp_path)
-    write_text(path, text.replace("  hidden:", "  hiden:"))
-    with pytest.raises(ConfigError, match=r"config\.yaml: gates: 'hiden' is not known; did you mean 'hidden'"):
-        load_checkpoint(tmp_path)
+    values = load_yaml(path)
+    first = "stack target context hidden initial_logit temperature alpha ramp settle learning_rate"
+    write_text(path, OmegaConf.to_yaml({**values, "gates": {key: values["gates"][key] for key in first.split()}}))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.gates == checkpoint.gates
+    same_weights(loaded.model, checkpoint.model)
+    for model in (checkpoint.model, loaded.model):
+        model.gates.set_context(TASKS[:2])
+        with torch.inference_mode():
+            model.encode(*speech([5_000, 4_000]))
+    assert torch.equal(loaded.model.gates.mask_BS(2), checkpoint.model.gates.mask_BS(2))
 
 
 def test_average_of_states():

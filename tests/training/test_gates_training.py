@@ -15,6 +15,7 @@ KINDS = {
     "local dial": {"scope": "local", "rule": "budget", "budget": (0.0, 0.7)},
     "hard concrete": {"estimator": "hard_concrete", "unit": "macs"},
     "lagrangian": {"penalty": "lagrangian", "targets": {"asr": 0.7, "st": 0.2}},
+    "heads and channels": {"groups": {"heads": 2, "channels": 4}, "rule": "budget", "context": ["task", "budget"]},
     "whole layers": {"granularity": "layer", "scope": "local", "min_open": 1},
     "layerdrop": {"policy": "layerdrop", "rule": "budget", "context": ()},
     "shuffled": {"rule": "budget", "shuffle_context": True},

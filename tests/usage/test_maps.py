@@ -19,6 +19,11 @@ def test_grid_has_kinds_as_rows_and_layers_as_columns() -> None:
     assert grid_KL.tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
+def test_a_module_in_groups_is_one_cell() -> None:
+    sites = [GateSite("decoder", 0, "self_attn"), *(GateSite("decoder", 0, "ffn", f"c{i}") for i in range(4))]
+    assert layer_grid(np.array([1.0, 1.0, 0.5, 0.0, 0.0]), sites, "decoder").tolist() == [[1.0], [0.375]]
+
+
 def test_difference_from_the_mean() -> None:
     differences = from_mean({"deu": np.array([1.0, 0.5]), "fra": np.array([0.0, 0.5])})
     assert differences["deu"].tolist() == [0.5, 0]

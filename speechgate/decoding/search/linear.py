@@ -58,6 +58,13 @@ class Linear:
         packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.to(dtype).contiguous())
         return replace(self, packed=packed, dtype=dtype, bias=None if self.bias is None else self.bias.to(dtype))
 
+    def slice(self, rows: Tensor | None, columns: Tensor | None) -> "Linear":
+        """Some outputs (rows) or inputs (columns) of the layer, packed if it is."""
+        weight = self.weight if rows is None else self.weight[rows]
+        weight = weight if columns is None else weight[:, columns].contiguous()
+        bias = self.bias if self.bias is None or rows is None else self.bias[rows]
+        return Linear(weight, bias) if self.packed is None else Linear(weight, bias).pack(self.dtype)
+
     def to(self, dtype: torch.dtype) -> "Linear":
         return Linear(self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
 

@@ -138,7 +138,7 @@ class _RunningSelfAttention:
     """Self-attention and its cache, (B, 2, H, S, E): keys, then values."""
 
     def __init__(self, weights: SelfAttention, batch: int, slots: int) -> None:
-        width = weights.out.weight.shape[0]
+        width = weights.out.weight.shape[1]  # of the heads that there are
         self._weights = weights
         # Not left empty: what a mask hides is still multiplied, by zero.
         self._cache = weights.out.weight.new_zeros(batch, 2, weights.heads, slots, width // weights.heads)

@@ -43,6 +43,13 @@ class SelfAttention:
     out: Linear
     heads: int
 
+    def only(self, open_G: Sequence[bool]) -> "SelfAttention":
+        """With the heads of the open groups alone."""
+        kept = _kept(open_G, self.out)
+        query_key_value = self.query_key_value.slice(_side_by_side(kept, 3, self.out), None)
+        heads = self.heads * sum(open_G) // len(open_G)
+        return replace(self, query_key_value=query_key_value, out=self.out.slice(None, kept), heads=heads)
+
 
 @dataclass(frozen=True)
 class SourceAttention:
@@ -52,6 +59,17 @@ class SourceAttention:
     out: Linear
     heads: int
 
+    def only(self, open_G: Sequence[bool]) -> "SourceAttention":
+        """With the heads of the open groups alone."""
+        kept = _kept(open_G, self.out)
+        return replace(
+            self,
+            query=self.query.slice(kept, None),
+            key_value=self.key_value.slice(_side_by_side(kept, 2, self.out), None),
+            out=self.out.slice(None, kept),
+            heads=self.heads * sum(open_G) // len(open_G),
+        )
+
 
 @dataclass(frozen=True)
 class FeedForward:
@@ -60,8 +78,27 @@ class FeedForward:
     activation: Callable[[Tensor], Tensor]
     down: Linear
 
+    def only(self, open_G: Sequence[bool]) -> "FeedForward":
+        """With the channels of the open groups alone."""
+        kept = _kept(open_G, self.down)
+        return replace(self, up=self.up.slice(kept, None), down=self.down.slice(None, kept))
+
 
 Block = SelfAttention | SourceAttention | FeedForward
+
+
+def _kept(open_G: Sequence[bool], out: Linear) -> Tensor:
+    """Which inputs of the last projection belong to open groups."""
+    open_C = torch.tensor(open_G).repeat_interleave(out.weight.shape[1] // len(open_G))
+    return open_C.nonzero()[:, 0].to(out.weight.device)
+
+
+def _side_by_side(kept: Tensor, count: int, out: Linear) -> Tensor:
+    """``kept`` of each of ``count`` projections in one matrix."""
+    return torch.cat([kept + index * out.weight.shape[1] for index in range(count)])
+
+
+Narrow = Callable[[int, int, tuple[bool, ...]], Block]  # of a layer and kind, the open groups (G)
 
 
 @dataclass(frozen=True)
@@ -91,18 +128,42 @@ class DecoderWeights:
             ConfigError: the mask is not of this decoder's shape, or some modules are closed already.
         """
         mask = torch.as_tensor(open_modules_LK, dtype=torch.bool)
+        return self.for_rows(mask[None])[0]
+
+    def for_rows(
+        self, open_BLK: Tensor, groups: Sequence[int] = (1, 1, 1), narrow: "Narrow | None" = None
+    ) -> tuple["DecoderWeights", Tensor]:
+        """The blocks that the masks of a batch need, and which of these run for which utterance, (B, M) booleans.
+
+        A module in groups becomes a block for each set of its groups that some utterances have open.
+
+        Args:
+            open_BLK: K gates a layer.
+            groups: how many of these gates each of DECODER_KINDS has; they sum to K.
+            narrow: makes the block of a layer and kind with some groups alone; here is the place to keep them.
+
+        Raises:
+            ConfigError: the masks are not of this decoder's shape, or some modules are closed already.
+        """
         if any(len(layer) != len(DECODER_KINDS) for layer in self.layers):
             raise ConfigError("decoder mask: some modules are closed already; apply the mask to the dense weights")
-        if mask.shape != (len(self.layers), len(DECODER_KINDS)):
+        if open_BLK.shape[1:] != (len(self.layers), sum(groups)):
             raise ConfigError(
-                f"decoder mask of shape {tuple(mask.shape)}: this decoder has "
-                f"{len(self.layers)} layers of {len(DECODER_KINDS)} modules"
+                f"decoder mask of shape {tuple(open_BLK.shape[1:])}: this decoder has "
+                f"{len(self.layers)} layers of {sum(groups)} gates"
             )
-        layers = tuple(
-            tuple(block for block, is_open in zip(layer, row, strict=True) if is_open)
-            for layer, row in zip(self.layers, mask.tolist(), strict=True)
-        )
-        return replace(self, layers=layers)
+        narrow = narrow or (lambda layer, kind, open_G: self.layers[layer][kind].only(open_G))
+        layers, columns = [], []
+        for index, (layer, open_BK) in enumerate(zip(self.layers, open_BLK.cpu().unbind(1), strict=True)):
+            blocks: list[Block] = []
+            for kind, open_BG in enumerate(open_BK.split(list(groups), dim=1)):
+                rows_open = [tuple(row) for row in open_BG.tolist()]
+                for open_G in dict.fromkeys(row for row in rows_open if any(row)):
+                    blocks.append(layer[kind] if all(open_G) else narrow(index, kind, open_G))
+                    columns.append([row == open_G for row in rows_open])
+            layers.append(tuple(blocks))
+        open_BM = torch.tensor(columns, dtype=torch.bool).reshape(len(columns), len(open_BLK)).T
+        return replace(self, layers=tuple(layers)), open_BM
 
     def pack(self, dtype: torch.dtype) -> "DecoderWeights":
         """The same weights packed for the CPU, products in ``dtype`` and all else in float32; see ``Linear.pack``."""
