@@ -296,7 +296,9 @@ def from_mapping[T](cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def model_config(values: Mapping[str, Any], where: str) -> ModelConfig | WhisperConfig:
     """The configuration of a model: Whisper's has the key ``whisper``, all others are for ESPnet's classes."""
-    return from_mapping(WhisperConfig if "whisper" in values else ModelConfig, values, where)
+    if "whisper" in values:
+        return from_mapping(WhisperConfig, values, where)
+    return from_mapping(ModelConfig, values, where)
 
 
 _NESTED: dict[tuple[str, str], type] = {

@@ -34,6 +34,7 @@ class NumberedTokens:
         self.token_list = ["<blank>", "<unk>", "<na>", *(f"<{i}>" for i in range(count - 6)), "<sos>", "<eos>", "<sop>"]
         self.blank, self.sos, self.eos, sop = 0, count - 3, count - 2, count - 1
         self.specials = frozenset((self.blank, self.sos, self.eos, sop))
+        self.suppressed = self.suppressed_first = frozenset[int]()
 
     def prompt(self, task: Task) -> list[int]:
         return [3, 4, 5]

@@ -131,6 +131,54 @@ def bench(
         console.print(f"{out / 'bench.json'}")
 
 
+@app.command("bench-whisper")
+def bench_whisper_command(
+    model: Annotated[
+        str, typer.Argument(help="transformers' name on its hub, such as openai/whisper-base, or a folder")
+    ],
+    out: Annotated[Path, typer.Option(help="JSON to write")] = EXP / "bench_whisper.json",
+    utterances: Annotated[int, typer.Option(help="how many of the test split, spread over it")] = 200,
+    window: Annotated[str, typer.Option(help="seconds that recordings are padded to, several with commas")] = "0.2,30",
+    beam: Annotated[str, typer.Option(help="beam sizes, several with commas")] = "1,5",
+    tokens: Annotated[int, typer.Option(help="most tokens of a hypothesis")] = 60,
+    corpus: Corpus = "prompts",
+    data: Data = DATA,
+) -> None:
+    """Compare this engine's hypotheses and time with those of transformers' generate, on the CPU."""
+    from dataclasses import asdict
+
+    from speechgate.files import write_json
+    from speechgate.model.checkpoint import import_whisper
+    from speechgate.recipe import Recipe
+    from speechgate.runinfo import run_info
+    from speechgate.whisper.config import WhisperConfig
+
+    host, tokenizer, _ = import_whisper().load_whisper(WhisperConfig(model), [])
+    from speechgate.bench.whisper import compare_with_transformers
+
+    cuts = list(Recipe(corpus, data).cuts("test"))
+    cuts = cuts[:: max(1, len(cuts) // utterances)][:utterances]
+    rows = []
+    console = Console()
+    for seconds in map(float, parts_of(window)):
+        for beam_size in map(int, parts_of(beam)):
+            with console.status("decoding") as status:
+
+                def said(count: int, label: str = f"window {seconds:g} s, beam {beam_size}") -> None:
+                    status.update(f"{label}: {count} of {len(cuts)}")
+
+                found = compare_with_transformers(host.eval(), tokenizer, cuts, seconds, beam_size, tokens, said)
+            console.print(
+                f"window {seconds:g} s, beam {beam_size}: {found.equal} of {found.utterances} hypotheses equal, "
+                f"{sum(each.is_tie for each in found.differences)} ties; transformers takes {found.speed:.1f}x the time"
+            )
+            for each in found.differences:
+                console.print(f"  {each.cut} {each.score:.4f} {each.ours!r} | {each.score_theirs:.4f} {each.theirs!r}")
+            rows.append(asdict(found))
+            write_json(out, {"run": run_info("cpu"), "model": model, "tokens": tokens, "comparisons": rows})
+    print(out)
+
+
 @app.command()
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="recordings of any format; - is standard input")],

@@ -22,6 +22,7 @@ from speechgate.decoding.search import (
     Hypothesis,
     SearchOptions,
     SearchTokens,
+    StepGraphs,
     at_least_float32,
     greedy_ctc,
     prepare_decoder,
@@ -44,7 +45,8 @@ NARROWED = 512  # decoder modules with some of their groups, kept at most
 class Decoded:
     """What decoding one utterance gave: texts, the n-best list, the gates in force (S) and the compute spent (MACs).
 
-    ``ctc_text`` is None where the model has no CTC.  Where the search finds nothing (see ``search``), the text is empty, there are no hypotheses and no steps.
+    ``ctc_text`` is None where the model has no CTC.  Where the search finds nothing (see ``search``), the text is
+    empty, there are no hypotheses and no steps.
     """
 
     text: str
@@ -75,6 +77,7 @@ class Engine:
         self._dense = execution.decoder(prepare(self.model.decoder))
         self._kernels: EncoderKernels = execution.encoder(self.model)
         self._narrow = lru_cache(NARROWED)(lambda layer, kind, open_G: self._dense.layers[layer][kind].only(open_G))
+        self._graphs = StepGraphs()
 
     @torch.inference_mode()
     def decode(
@@ -90,7 +93,7 @@ class Engine:
             known = None if context is None else context.rows(rows)
             return self._decode(speech_BN[rows], lengths_B[rows], tasks[rows], known)
 
-        return halving(part, len(tasks))
+        return halving(part, len(tasks), self._graphs.clear)
 
     def _decode(
         self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task], context: Context | None
@@ -175,9 +178,9 @@ class Engine:
         prompts = [self.tokenizer.prompt(task) for task in tasks]
         sites = [i for i, site in enumerate(self.cost.sites) if site.stack == "decoder"]
         found: list[list[Hypothesis]] = [[] for _ in tasks]
-        for rows in self._together([task.kind for task in tasks], open_BS[:, sites].tolist()):
-            asr = tasks[rows[0]].kind == "asr"
-            options = self.options if asr else replace(self.options, ctc_weight=0.0)
+        for kind in dict.fromkeys(task.kind for task in tasks):
+            rows = [row for row, task in enumerate(tasks) if task.kind == kind]
+            options = self.options if kind == "asr" else replace(self.options, ctc_weight=0.0)
             index = torch.tensor(rows)
             longest = int(frames_B[index].max())
             at = index.to(encoder_out_BTD.device)
@@ -192,17 +195,11 @@ class Engine:
                 self.tokens,
                 self.execution.cuda_graph,
                 open_RM,
+                self._graphs,
             )
             for row, nbest in zip(rows, hypotheses, strict=True):
                 found[row] = nbest
         return found
-
-    def _together(self, kinds: Sequence[str], masks: Sequence[Sequence[bool]]) -> list[list[int]]:
-        """The utterances that are searched together: of one kind of task; of one mask, too, under a CUDA graph."""
-        groups: dict[tuple[Any, ...], list[int]] = {}
-        for row, (kind, mask) in enumerate(zip(kinds, masks, strict=True)):
-            groups.setdefault((kind, *mask) if self.execution.cuda_graph else (kind,), []).append(row)
-        return list(groups.values())
 
     def _always_open_S(self) -> Tensor:
         """The gates of a model without any that decide."""
@@ -220,9 +217,8 @@ class Engine:
 def search_tokens(tokens: Tokens) -> SearchTokens:
     """What the search is to know of a model's tokens: it writes no special symbol but <eos>, and none suppressed."""
     forbidden = (tokens.specials - {tokens.eos}) | tokens.suppressed
-    first = tuple(sorted(tokens.suppressed_first - {tokens.eos}))
     blank = -1 if tokens.blank is None else tokens.blank  # nothing reads it without CTC
-    return SearchTokens(tokens.sos, tokens.eos, blank, tuple(sorted(forbidden)), first)
+    return SearchTokens(tokens.sos, tokens.eos, blank, tuple(sorted(forbidden)), tuple(sorted(tokens.suppressed_first)))
 
 
 def prepare(decoder: Any) -> DecoderWeights:

@@ -10,8 +10,8 @@ class BatchHalvedWarning(UserWarning):
     """A batch did not fit in memory and was decoded in halves; smaller batches would save the time of the attempt."""
 
 
-def halving[T](work: Callable[[slice], list[T]], count: int) -> list[T]:
-    """Return ``work(slice(0, count))``, in as many parts as memory asks for.
+def halving[T](work: Callable[[slice], list[T]], count: int, free: Callable[[], None]) -> list[T]:
+    """Return ``work(slice(0, count))``, in as many parts as memory asks for; ``free`` gives back what can be spared.
 
     Raises:
         torch.OutOfMemoryError, RuntimeError: an item does not fit alone.
@@ -24,6 +24,7 @@ def halving[T](work: Callable[[slice], list[T]], count: int) -> list[T]:
             if not _is_out_of_memory(error) or end - begin == 1:
                 raise
         # Out of the handler, where the error no longer holds the frames, and they their tensors.
+        free()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         warnings.warn(
@@ -38,5 +39,7 @@ def halving[T](work: Callable[[slice], list[T]], count: int) -> list[T]:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On the CPU PyTorch raises a plain RuntimeError.
+    # On the CPU PyTorch raises a plain RuntimeError; during the capture of a CUDA graph another hides the cause.
+    if isinstance(error.__context__, torch.OutOfMemoryError):
+        return True
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

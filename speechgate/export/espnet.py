@@ -58,7 +58,7 @@ def write_espnet(checkpoint: Checkpoint, specialised: Specialised, folder: Path)
 
 def _config(checkpoint: Checkpoint, blocks: dict[str, int], folder: Path) -> dict[str, Any]:
     """The arguments of ESPnet's S2T task that build the model, and those that its inference asks for."""
-    config = checkpoint.config
+    config, _ = checkpoint.of_espnet("--format espnet")
     return {
         "input_size": None,
         "token_list": checkpoint.tokenizer.token_list,

@@ -55,6 +55,8 @@ def export(
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: give --out another folder, or clear this one")
     checkpoint = load_checkpoint(source)
+    if form != "speechgate":
+        checkpoint.of_espnet(f"--format {form}")
     if sparsity is not None:
         checkpoint.turn(sparsity)
     specialised = closed_for(checkpoint, task, cuts)

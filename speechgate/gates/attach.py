@@ -26,7 +26,7 @@ def attach(model: Any, config: GatesConfig, languages: Sequence[str], adapter: A
     parameters do not change.
 
     Args:
-        model: an ESPnetS2TModel, an ESPnetASRModel or a WhisperHost; with another ``adapter``, any module that it describes.
+        model: an ESPnetS2TModel, ESPnetASRModel or WhisperHost; with another ``adapter``, any module that it describes.
         config: what to gate, and how the gates decide.
         languages: those that the gates are to know.
         adapter: describes the model's stacks; see "Gate your own model" in docs/gates.md.

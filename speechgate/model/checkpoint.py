@@ -75,6 +75,16 @@ class Checkpoint:
             return self.specialised.sparsity
         return 0.0 if self.gates is None else float(self.model.gates.budget)
 
+    def of_espnet(self, purpose: str) -> tuple[ModelConfig, Tokenizer]:
+        """The configuration and tokens of a model of ESPnet's classes, which ``purpose`` needs.
+
+        Raises:
+            ConfigError: it is a Whisper.
+        """
+        if isinstance(self.config, ModelConfig) and isinstance(self.tokenizer, Tokenizer):
+            return self.config, self.tokenizer
+        raise ConfigError(f"{purpose} is for models with a CTC head of ESPnet's classes, and this is a Whisper")
+
     def turn(self, budget: float) -> None:
         """Turn the budget dial of the gates.
 

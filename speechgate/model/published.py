@@ -104,9 +104,9 @@ def extend_tokens(checkpoint: Checkpoint, symbols: list[str]) -> Checkpoint:
     """
     if checkpoint.gates is not None:
         raise ConfigError("extend the tokens of the dense model, then train gates on it")
-    old = checkpoint.tokenizer
+    config, old = checkpoint.of_espnet("extend-tokens")
     tokenizer = old.extended(symbols)
-    model = build_model(checkpoint.config, tokenizer.token_list)
+    model = build_model(config, tokenizer.token_list)
     ids = {token: i for i, token in enumerate(old.token_list)}
     kind = {symbol: old.tasks if symbol in tokenizer.tasks else old.languages for symbol in symbols}
     state = checkpoint.model.state_dict()

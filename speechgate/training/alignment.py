@@ -30,7 +30,8 @@ def align_words(checkpoint: Checkpoint, cuts: Iterable[Cut]) -> list[AlignedWord
     A boundary is put halfway between the last frame of a word and the first of the next.  Recordings with fewer frames
     than their transcript needs are left out; those that cannot be read too, with a warning.
     """
-    model, tokenizer = checkpoint.model.eval(), checkpoint.tokenizer
+    _, tokenizer = checkpoint.of_espnet("train.recombine")
+    model = checkpoint.model.eval()
     device = next(model.parameters()).device
     frame_seconds, _ = student_frames(model.frontend.hop_length)
     ordered = sorted(cuts, key=lambda cut: cut.duration)

@@ -24,7 +24,7 @@ class Recogniser:
 
     def __init__(self, checkpoint: Checkpoint, options: SearchOptions) -> None:
         self._engine = Engine(checkpoint, options)
-        self._tokenizer = checkpoint.tokenizer
+        _, self._tokenizer = checkpoint.of_espnet("transcribe")
         self._model = checkpoint.model
         self._min_seconds = checkpoint.config.min_seconds
 

@@ -61,7 +61,8 @@ class Transcriber:
         checkpoint = load_checkpoint(folder, device or pick_device())
         if sparsity is not None:
             checkpoint.turn(sparsity)
-        self.known = Known.of(folder, checkpoint.tokenizer)
+        _, tokenizer = checkpoint.of_espnet("transcribe")
+        self.known = Known.of(folder, tokenizer)
         self.window_seconds = self.known.window_seconds if window_seconds is None else window_seconds
         self._min_seconds = checkpoint.config.min_seconds
         self.fill_seconds = self._min_seconds if fill_seconds is None else fill_seconds

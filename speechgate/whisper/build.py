@@ -47,7 +47,7 @@ def _host(whisper: Any, config: WhisperConfig) -> WhisperHost:
     host = WhisperHost(whisper, config.lsm_weight, make_specaug(config.specaug))
     for part in (host.encoder, host.decoder.decoder, *host.encoder.layers, *host.decoder.decoder.layers):
         part.dropout = config.dropout
-    return host
+    return host.train()  # transformers hands pretrained models over in evaluation mode
 
 
 @torch.no_grad()

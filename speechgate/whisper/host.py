@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechgate.errors import ConfigError
 from speechgate.gates.cost import Outside
 from speechgate.gates.macs import weights
 from speechgate.gates.sites import Stack
@@ -94,8 +95,16 @@ class WhisperTextDecoder(nn.Module):
         """Logits (B, L, V) of the tokens after each of ``tokens_BL``, and ``token_lengths_B``.
 
         What follows an utterance's end takes no part, since attention looks back alone.
+
+        Raises:
+            ConfigError: more tokens than the model has positions for.
         """
         decoder, count = self.decoder, tokens_BL.size(1)
+        if count > len(decoder.embed_positions.weight):
+            raise ConfigError(
+                f"a text of {count} tokens, and this Whisper has {len(decoder.embed_positions.weight)} positions: "
+                "leave long recordings out by train.max_seconds"
+            )
         x_BLD = F.embedding(tokens_BL, decoder.embed_tokens.weight) + decoder.embed_positions.weight[:count]
         x_BLD = F.dropout(x_BLD, decoder.dropout, self.training)
         mask_B11T = None

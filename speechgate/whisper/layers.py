@@ -57,7 +57,7 @@ class GatedWhisperEncoderLayer(Gated, WhisperEncoderLayer):
         mask_B11T = attention_mask
         gates = self.gates(hidden_states, None if mask_B11T is None else mask_B11T[:, 0])
         if gates is None:
-            return super().forward(hidden_states, attention_mask, **kwargs)
+            return super().forward(hidden_states, attention_mask, **kwargs)  # type: ignore[arg-type]
 
         def attention(x: Tensor, mask: Tensor | None) -> Tensor:
             return _branch(self, self.self_attn(self.self_attn_layer_norm(x), attention_mask=mask)[0])

@@ -16,7 +16,7 @@ CPU_MESSAGE = (
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(CPU_MESSAGE)])
 @pytest.mark.parametrize("room", [1, 2, 3])
 def test_parts_fit_and_order_is_kept(error, room):
-    parts = []
+    parts, freed = [], []
 
     def work(rows: slice) -> list[int]:
         items = list(range(7))[rows]
@@ -26,8 +26,9 @@ def test_parts_fit_and_order_is_kept(error, room):
         return items
 
     with pytest.warns(BatchHalvedWarning, match="batch of 7"):
-        assert halving(work, 7) == list(range(7))
+        assert halving(work, 7, lambda: freed.append(len(parts))) == list(range(7))
     assert max(parts) <= room
+    assert freed[0] == 0  # before the first half is tried
 
 
 def test_one_that_does_not_fit_alone_and_other_errors_are_raised():
@@ -38,9 +39,23 @@ def test_one_that_does_not_fit_alone_and_other_errors_are_raised():
         return work
 
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(BatchHalvedWarning):
-        halving(fail(torch.OutOfMemoryError("full")), 2)
+        halving(fail(torch.OutOfMemoryError("full")), 2, list)
     with pytest.raises(RuntimeError, match="shapes"):
-        halving(fail(RuntimeError("shapes differ")), 2)
+        halving(fail(RuntimeError("shapes differ")), 2, list)
+
+
+def test_memory_that_runs_out_while_a_graph_is_captured():
+    def capture(rows: slice) -> list[int]:
+        items = list(range(2))[rows]
+        if len(items) > 1:
+            try:
+                raise torch.OutOfMemoryError("full")
+            finally:  # as torch.cuda.graph does
+                raise RuntimeError("operation failed due to a previous error during capture")
+        return items
+
+    with pytest.warns(BatchHalvedWarning):
+        assert halving(capture, 2, list) == [0, 1]
 
 
 def test_engine_decodes_a_halved_batch_as_the_whole(monkeypatch):

@@ -6,6 +6,7 @@ It reads no files, prints nothing and keeps no state between calls; the device i
 
 from speechgate.decoding.search.beam import search
 from speechgate.decoding.search.ctc import CtcPrefixScorer, greedy_ctc
+from speechgate.decoding.search.graph import StepGraphs
 from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
 from speechgate.decoding.search.linear import at_least_float32
 from speechgate.decoding.search.weights import DECODER_KINDS, DecoderWeights, prepare_decoder
@@ -18,6 +19,7 @@ __all__ = [
     "Hypothesis",
     "SearchOptions",
     "SearchTokens",
+    "StepGraphs",
     "at_least_float32",
     "greedy_ctc",
     "prepare_decoder",

@@ -8,7 +8,7 @@ detection after eq. 50 of Watanabe et al., 2017), or transformers' beam search (
 whatever utterances share the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -16,15 +16,15 @@ from torch import Tensor
 
 from speechgate.decoding.search.ctc import CtcPrefixScorer
 from speechgate.decoding.search.ended import EndedHypotheses
-from speechgate.decoding.search.graph import capture
+from speechgate.decoding.search.graph import StepGraphs
 from speechgate.decoding.search.held import Beam
 from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
 from speechgate.decoding.search.ranked import RankedHypotheses
+from speechgate.decoding.search.room import Room
 from speechgate.decoding.search.running import RunningDecoder
 from speechgate.decoding.search.weights import DecoderWeights
 from speechgate.errors import ConfigError
 
-EAGER_STEPS = 2  # before a graph is captured: the first has one hypothesis, the next warms up the kernels
 STEPS_BETWEEN_LOOKS = 8
 
 
@@ -39,6 +39,7 @@ def search(
     tokens: SearchTokens,
     static: bool = False,
     open_BM: Tensor | None = None,
+    graphs: StepGraphs | None = None,
 ) -> list[list[Hypothesis]]:
     """Find the best hypotheses of every utterance of a batch.
 
@@ -51,9 +52,11 @@ def search(
         options: see SearchOptions.
         tokens: see SearchTokens.
         static: keep every shape the same from step to step: caches have room for the longest search and finished
-            utterances stay.  On a GPU the steps are then a CUDA graph, captured once a search.  Elsewhere it gives
-            the same hypotheses, only slower.
+            utterances stay.  On a GPU the steps are then a CUDA graph.  Elsewhere it gives the same hypotheses, only
+            slower.
         open_BM: booleans, which of the M modules of ``weights`` run for which utterance; all for all where it is None.
+        graphs: the graphs of earlier static searches, to be used again and added to; where it is None, the step is
+            captured for this search alone.
 
     Returns:
         For each utterance at most ``options.nbest`` hypotheses, best first.  There is none where the encoder output
@@ -65,9 +68,26 @@ def search(
     """
     _check(weights, ctc_log_probs_BTV, lengths_B, prompts, options)
     lengths_B = lengths_B.to(encoder_out_BTD.device, torch.int64)
-    found = _Search(
-        weights, ctc_log_probs_BTV, encoder_out_BTD, lengths_B, prompts, options, tokens, static, open_BM
-    ).run()
+    if open_BM is not None and bool(open_BM.all()):
+        open_BM = None
+    if static:
+        room = Room.of(lengths_B.tolist(), options, weights.most_steps(1 + len(prompts[0])))
+        one = _Search(
+            weights,
+            None if ctc_log_probs_BTV is None else room.fill(ctc_log_probs_BTV),
+            room.fill(encoder_out_BTD),
+            room.rows(lengths_B),
+            [*prompts, *[prompts[-1]] * (room.batch - len(prompts))],
+            options,
+            tokens,
+            room,
+            None if open_BM is None else room.rows(open_BM),
+        )
+        found = one.run_static(StepGraphs() if graphs is None else graphs)[: len(prompts)]
+    else:
+        found = _Search(
+            weights, ctc_log_probs_BTV, encoder_out_BTD, lengths_B, prompts, options, tokens, None, open_BM
+        ).run()
     missing = [index for index, hypotheses in enumerate(found) if not hypotheses]
     if missing and options.min_length_ratio >= 0.1:
         again = search(
@@ -80,6 +100,7 @@ def search(
             tokens,
             static,
             None if open_BM is None else open_BM[missing],
+            graphs,
         )
         for index, hypotheses in zip(missing, again, strict=True):
             found[index] = hypotheses
@@ -98,24 +119,27 @@ class _Search:
         prompts: Sequence[Sequence[int]],
         options: SearchOptions,
         tokens: SearchTokens,
-        static: bool,
-        open_BM: Tensor | None = None,
+        room: Room | None,
+        open_BM: Tensor | None,
     ) -> None:
         device = encoder_out_BTD.device
-        room = weights.most_steps(1 + len(prompts[0]))
-        limits = [options.step_limits(frames, room) for frames in lengths_B.tolist()]
+        most_steps = weights.most_steps(1 + len(prompts[0]))
+        limits = [options.step_limits(frames, most_steps) for frames in lengths_B.tolist()]
         self._max_steps = max(most for _, most in limits)
+        capacity = self._max_steps if room is None else room.steps
         prompts_BP = torch.tensor([[tokens.sos, *prompt] for prompt in prompts], device=device)
         self._options = options
         self._tokens = tokens
-        self._static = static
+        # What the shapes and the work of a step depend on.
+        blocks = tuple(map(id, weights.blocks))  # a graph keeps its own, so these stay theirs
+        self._key = (blocks, options, tokens, room, len(prompts[0]), ctc_log_probs_BTV is None, open_BM is None)
         self._lengths_B = lengths_B
         self._first_B, self._most_B = torch.tensor(limits, device=device).unbind(1)
         excluded = [*tokens.forbidden] + ([tokens.eos] if options.fixed_steps is not None else [])
         self._excluded_later = torch.tensor(excluded, dtype=torch.int64, device=device)
         self._excluded = torch.tensor([*excluded, *tokens.forbidden_first], dtype=torch.int64, device=device)
         self._decoder = RunningDecoder(
-            weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, self._max_steps, static, open_BM
+            weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, capacity, room is not None, open_BM
         )
         self._ctc = None
         if options.ctc_weight > 0.0 and ctc_log_probs_BTV is not None:
@@ -123,18 +147,14 @@ class _Search:
         self._ranked = None
         if options.finish == "transformers":
             self._ranked = RankedHypotheses(len(prompts), options.beam_size, options.length_penalty, device)
-        self._ended = EndedHypotheses(
-            len(prompts), self._max_steps, options.candidates, options.nbest, tokens.eos, device
-        )
+        self._ended = EndedHypotheses(len(prompts), capacity, options.candidates, options.nbest, tokens.eos, device)
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._logits_BJV = self._decoder.start()
         zeros_B1 = self._logits_BJV.new_zeros(len(prompts), 1, dtype=torch.float64)
         self._beam = Beam(zeros_B1.long(), zeros_B1, zeros_B1.long(), zeros_B1, zeros_B1)
 
     def run(self) -> list[list[Hypothesis]]:
-        return self._run_static() if self._static else self._run_shrinking()
-
-    def _run_shrinking(self) -> list[list[Hypothesis]]:
+        """Search to the end; utterances leave as they finish."""
         while True:
             self._extend()
             done_B = self._ended.done_B
@@ -144,22 +164,27 @@ class _Search:
                 self._keep((~done_B).nonzero()[:, 0])
             self._follow()
 
-    def _run_static(self) -> list[list[Hypothesis]]:
-        """Whole steps without a look at the results but now and then: the device is not waited for."""
+    def run_static(self, graphs: StepGraphs) -> list[list[Hypothesis]]:
+        """Search to the end in steps of one shape, with a look at the results but now and then."""
+        self.step()  # from one hypothesis to K
+        if self._max_steps == 1:
+            return self._ended.best()
+        done, captured = 1, graphs.get(self._key)
+        if captured is None:
+            self.step()  # kernels must have run before they can be captured
+            done, captured = 2, graphs.capture(self._key, self, on_gpu=self._step.is_cuda)
+        else:
+            captured.load(self)
+        ended = captured.search._ended
+        for count in range(done, self._max_steps):
+            captured.run()
+            if count % STEPS_BETWEEN_LOOKS == 0 and bool(ended.done_B.all()):
+                break
+        return ended.best()
 
-        def step() -> None:
-            self._extend()
-            self._follow()
-
-        run: Callable[[], None] = step
-        for count in range(self._max_steps - 1):
-            if count == EAGER_STEPS and self._step.is_cuda:
-                run = capture(step, self._carried())
-            run()
-            if count % STEPS_BETWEEN_LOOKS == 0 and bool(self._ended.done_B.all()):
-                return self._ended.best()
+    def step(self) -> None:
         self._extend()
-        return self._ended.best()
+        self._follow()
 
     def _extend(self) -> None:
         """One step: the beam's successors, and those of them that end."""
@@ -173,15 +198,6 @@ class _Search:
         if self._ctc is not None:
             self._ctc.advance(self._beam.parents_BJ, self._beam.last_BJ)
         self._logits_BJV = self._decoder.step(self._beam.parents_BJ, self._beam.last_BJ)
-
-    def _carried(self) -> list[tuple[object, str]]:
-        """The tensors that a step replaces, rather than changes."""
-        carried: list[tuple[object, str]] = [(self, "_logits_BJV")]
-        carried += [(self._beam, name) for name in vars(self._beam)]
-        carried += [(self._ended, name) for name in EndedHypotheses.CARRIED]
-        carried += [(self._ctc, name) for name in CtcPrefixScorer.CARRIED if self._ctc is not None]
-        carried += [(self._ranked, name) for name in RankedHypotheses.CARRIED if self._ranked is not None]
-        return carried
 
     def _choose(self, beam: Beam, logits_BJV: Tensor) -> Beam:
         """Extend every hypothesis by its candidate tokens and take the best of each utterance, as many as asked for."""

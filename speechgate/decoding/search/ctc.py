@@ -34,8 +34,6 @@ class CtcPrefixScorer:
     operation then runs along them.
     """
 
-    CARRIED = ("_in_blank_BJT", "_total_BJT", "_last_BJ")  # replaced, not changed, by ``advance``
-
     def __init__(self, log_probs_BTV: Tensor, lengths_B: Tensor, blank: int) -> None:
         batch, frames, vocabulary = log_probs_BTV.shape
         self._flat_log_probs = log_probs_BTV.reshape(-1)

@@ -26,8 +26,6 @@ class EndedHypotheses:
         done_B: utterances that are finished; they record no more endings.
     """
 
-    CARRIED = ("done_B", "_recent_B", "_best_B")  # replaced, not changed, by a step
-
     def __init__(self, batch: int, max_steps: int, beam_size: int, nbest: int, eos: int, device: torch.device) -> None:
         self._nbest = nbest
         self._eos = eos

@@ -15,8 +15,6 @@ from speechgate.decoding.search.held import Beam
 class RankedHypotheses:
     """The scores of the K best hypotheses that have ended, -inf where there are fewer."""
 
-    CARRIED = ("_best_BK",)  # replaced, not changed, by ``divide``
-
     def __init__(self, batch: int, beam_size: int, length_penalty: float, device: torch.device) -> None:
         self._beam_size = beam_size
         self._length_penalty = length_penalty

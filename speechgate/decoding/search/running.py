@@ -19,6 +19,7 @@ from speechgate.decoding.search.linear import at_least_float32
 from speechgate.decoding.search.weights import Block, DecoderWeights, FeedForward, SelfAttention, SourceAttention
 
 HIDDEN = float("-inf")
+SLOTS_TOGETHER = 8  # masks whose rows are not aligned so are copied by the GPU's attention kernels, every time
 FIRST_STEPS = 16  # the cache begins with room for so many steps and doubles when it is full
 
 
@@ -67,6 +68,7 @@ class RunningDecoder:
     ) -> None:
         prompt_length = prompts_BP.shape[1]
         slots = prompt_length + beam_size * (max_steps if static else FIRST_STEPS)
+        slots += -slots % SLOTS_TOGETHER
         self._static = static
         self._weights = weights
         self._prompts_BP = prompts_BP
@@ -75,11 +77,11 @@ class RunningDecoder:
         encoder_out_BTD = encoder_out_BTD.to(self._positions_PD.dtype)
         self._running = [
             _run(block, encoder_out_BTD, slots)
-            if open_BM is None or bool(open_BM[:, index].all())
-            else _OnRows(block, encoder_out_BTD, slots, open_BM[:, index].nonzero()[:, 0])
+            if open_BM is None
+            else _run_for(open_BM[:, index], block, encoder_out_BTD, slots, static)
             for index, block in enumerate(weights.blocks)
         ]
-        self._masks = _Masks(own=None, frames=_frame_mask(lengths_B, encoder_out_BTD))
+        self._masks = _Masks(own=None, frames=_frame_mask(lengths_B, encoder_out_BTD, static))
         self._siblings_KK = self._positions_PD.new_full((beam_size, beam_size), HIDDEN).fill_diagonal_(0.0)
         self._slots = slots
 
@@ -108,7 +110,7 @@ class RunningDecoder:
             if self._masks.slots is None:
                 self._masks.own = torch.cat([inherited_B1KS, siblings_B1KK], dim=3)
             else:
-                own.copy_(inherited_B1KS.index_copy(3, self._masks.slots, siblings_B1KK))
+                own.copy_(inherited_B1KS.index_copy_(3, self._masks.slots, siblings_B1KK))
         logits_BKV = self._output(self._advance(tokens_BK, self._positions_PD[self._position]))
         self._position += 1
         if self._masks.slots is not None:
@@ -220,6 +222,21 @@ class _OnRows:
         self._rows = same.any(0).nonzero()[:, 0]
 
 
+class _ForSome:
+    """A module that runs for all utterances and counts for some: shapes do not depend on which."""
+
+    def __init__(self, block: Block, encoder_out_BTD: Tensor, slots: int, open_B: Tensor) -> None:
+        self._closed_B11 = ~open_B[:, None, None].to(encoder_out_BTD.device)
+        self._running = _run(block, encoder_out_BTD, slots)
+
+    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
+        return self._running(x_BQD, masks).masked_fill(self._closed_B11, 0.0)
+
+    def keep(self, rows: Tensor, frames: int) -> None:
+        self._running.keep(rows, frames)
+        self._closed_B11 = self._closed_B11[rows]
+
+
 def _run(
     block: Block, encoder_out_BTD: Tensor, slots: int
 ) -> _RunningSelfAttention | _RunningSourceAttention | _RunningFeedForward:
@@ -232,16 +249,27 @@ def _run(
             return _RunningFeedForward(block)
 
 
+def _run_for(
+    open_B: Tensor, block: Block, encoder_out_BTD: Tensor, slots: int, static: bool
+) -> _RunningSelfAttention | _RunningSourceAttention | _RunningFeedForward | _OnRows | _ForSome:
+    """Run ``block`` for the utterances that opened it."""
+    if static:
+        return _ForSome(block, encoder_out_BTD, slots, open_B)
+    if bool(open_B.all()):
+        return _run(block, encoder_out_BTD, slots)
+    return _OnRows(block, encoder_out_BTD, slots, open_B.nonzero()[:, 0])
+
+
 def _attend(queries_BHQE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask: Tensor | None) -> Tensor:
     attended_BHQE = F.scaled_dot_product_attention(queries_BHQE, keys_BHSE, values_BHSE, attn_mask=mask)
     return attended_BHQE.transpose(1, 2).flatten(2)
 
 
-def _frame_mask(lengths_B: Tensor, encoder_out_BTD: Tensor) -> Tensor | None:
-    """Hide the padded frames; None where there are none, since unmasked attention is the faster."""
+def _frame_mask(lengths_B: Tensor, encoder_out_BTD: Tensor, always: bool) -> Tensor | None:
+    """Hide the padded frames; None where there are none, unless ``always``: unmasked attention is the faster."""
     frames = torch.arange(encoder_out_BTD.shape[1], device=lengths_B.device)
     hidden_BT = frames >= lengths_B[:, None]
-    if not hidden_BT.any():
+    if not always and not hidden_BT.any():
         return None
     mask_BT = torch.zeros_like(hidden_BT, dtype=encoder_out_BTD.dtype).masked_fill_(hidden_BT, HIDDEN)
     return mask_BT[:, None, None]
