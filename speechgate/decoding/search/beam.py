@@ -131,7 +131,7 @@ class _Search:
         self._options = options
         self._tokens = tokens
         # What the shapes and the work of a step depend on.
-        blocks = tuple(map(id, weights.blocks))  # a graph keeps its own, so these stay theirs
+        blocks = tuple(map(id, (weights.output, *weights.blocks)))  # a graph keeps its own, so these stay theirs
         self._key = (blocks, options, tokens, room, len(prompts[0]), ctc_log_probs_BTV is None, open_BM is None)
         self._lengths_B = lengths_B
         self._first_B, self._most_B = torch.tensor(limits, device=device).unbind(1)
