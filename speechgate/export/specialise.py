@@ -73,7 +73,7 @@ def _decide_without_audio(checkpoint: Checkpoint, task: Task) -> Tensor:
 
 def _decide_by_audio(checkpoint: Checkpoint, task: Task, cuts: Sequence[Cut]) -> Tensor:
     """(utterances, S): the gates of each."""
-    engine = Engine(checkpoint, SearchOptions())
+    engine = Engine(checkpoint, SearchOptions(ctc_weight=0.0))
     device = next(checkpoint.model.parameters()).device
     decided = []
     examples = examples_of(cuts, [task])
