@@ -179,8 +179,10 @@ class TrainConfig:
     instead of weights; ``layer_decay`` multiplies the learning rate once for each layer below a stack's last one.
     ``accumulate`` batches make an update.  ``checkpoint_every`` and ``log_every`` count updates.  ``exact_resume``
     off begins a new data order at each resumption (docs/training.md).  ``on_oom``: "stop", or "halve" the seconds of
-    a batch and go on.  The model that is kept has the mean weights of ``average`` validations: the "best" or the
-    "last" (``average_of``); or with "ema" the moving average over updates, of decay ``ema_decay``.
+    a batch and go on.  ``distill`` is the share of the decoder's loss that the predictions of the dense model ``init``
+    take from the reference (training/distillation.py).  The model that is kept has the mean weights of ``average``
+    validations: the "best" or the "last" (``average_of``); or with "ema" the moving average over updates, of decay
+    ``ema_decay``.
     """
 
     updates: int = 1000
@@ -206,6 +208,7 @@ class TrainConfig:
     speed_perturb: tuple[float, ...] = ()
     recombine: float = 0.0
     teacher: TeacherConfig | None = None
+    distill: float = 0.0
     validate_every: int = 200
     patience: int = 0
     average: int = 1
@@ -228,6 +231,8 @@ class TrainConfig:
             raise ConfigError(
                 "train.layer_decay and train.ema_decay are factors: 0 < layer_decay <= 1, 0 < ema_decay < 1"
             )
+        if not 0.0 <= self.distill <= 1.0 or (self.distill and self.ctc_weight == 1.0):
+            raise ConfigError("train.distill is a share of the decoder's loss: 0 to 1, and 0 with train.ctc_weight: 1")
         if self.average_of == "ema" and self.average > 1:
             raise ConfigError(
                 "train.average counts validations, and train.average_of: ema averages updates: leave it out"

@@ -13,11 +13,14 @@ from speechgate.config import GatesConfig, TrainConfig
 from speechgate.data.batch import SAMPLE_RATE, Batch
 from speechgate.gates.context import Context
 from speechgate.gates.targets import target_of
+from speechgate.training.distillation import DenseTeacher
 from speechgate.training.objective import hybrid_loss, sparsity_penalty
 from speechgate.training.randomness import seed_batch
 from speechgate.training.schedule import anneal, learning_rate_scale, penalty_scale
 from speechgate.training.teacher import WhisperTeacher, distillation_loss, student_frames
 from speechgate.training.trained import parameter_groups
+
+TEACHERS = ("teacher.", "dense.")
 
 
 class TrainingModule(L.LightningModule):
@@ -29,9 +32,14 @@ class TrainingModule(L.LightningModule):
     """
 
     def __init__(
-        self, model: Any, config: TrainConfig, gates: GatesConfig | None, seconds_used: Callable[[], float]
+        self,
+        model: Any,
+        config: TrainConfig,
+        gates: GatesConfig | None,
+        seconds_used: Callable[[], float],
+        dense: DenseTeacher | None = None,
     ) -> None:
-        """``seconds_used`` gives the time spent training, over all resumptions."""
+        """``seconds_used`` gives the time spent training, over all resumptions; ``dense`` is for ``train.distill``."""
         super().__init__()
         self.model = model
         self.config = config
@@ -44,6 +52,7 @@ class TrainingModule(L.LightningModule):
         self.batch: Batch | None = None
         self.gradient_norm = torch.zeros(())
         self.teacher: WhisperTeacher | None = None
+        self.dense = dense
         if config.teacher is not None:
             self.teacher = WhisperTeacher(config.teacher.model)
             self.to_teacher = nn.Linear(model.encoder.output_size(), self.teacher.width)
@@ -87,12 +96,12 @@ class TrainingModule(L.LightningModule):
         self.log("train/gradient_norm", self.gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name in [name for name in checkpoint["state_dict"] if name.startswith("teacher.")]:
-            del checkpoint["state_dict"][name]  # it does not change, and comes from elsewhere
+        for name in [name for name in checkpoint["state_dict"] if name.startswith(TEACHERS)]:
+            del checkpoint["state_dict"][name]  # they do not change, and come from elsewhere
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.teacher is not None:
-            checkpoint["state_dict"] |= {f"teacher.{name}": each for name, each in self.teacher.state_dict().items()}
+        own = self.state_dict()
+        checkpoint["state_dict"] |= {name: own[name] for name in own if name.startswith(TEACHERS)}
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.batch = batch
@@ -109,7 +118,10 @@ class TrainingModule(L.LightningModule):
     def _task_loss(self, batch: Batch, split: str) -> Tensor:
         if self.gates_config is not None:
             self.model.gates.set_context(Context(batch.tasks, batch.vectors))
-        loss, parts, encoder_out_BTD, lengths_B = hybrid_loss(self.model, batch, self.config.ctc_weight)
+        logits_BLV = None if self.dense is None or not self.training else self.dense(batch)
+        loss, parts, encoder_out_BTD, lengths_B = hybrid_loss(
+            self.model, batch, self.config.ctc_weight, self.config.distill, logits_BLV
+        )
         if self.teacher is not None and self.training:
             frame, offset = student_frames(self.model.frontend.hop_length)
             target_BUD = self.teacher(batch.speech_BN)

@@ -1,4 +1,4 @@
-"""The objective: hybrid CTC/attention loss, the sparsity penalty of the gates, and distillation from a teacher.
+"""The objective: hybrid CTC/attention loss, with a teacher's predictions if there is one, and the sparsity penalty.
 
 ``hybrid_loss`` is the loss of ``ESPnetS2TModel.forward`` (a test holds them equal) without its host synchronisation
 for every utterance, which makes a step on a GPU several times longer.
@@ -16,6 +16,7 @@ from torch import Tensor
 from speechgate.data.batch import IGNORE, Batch
 from speechgate.errors import ConfigError
 from speechgate.task import Task
+from speechgate.training.distillation import distribution_loss
 
 
 def ctc_loss(model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch: Batch) -> Tensor:
@@ -34,8 +35,12 @@ def ctc_loss(model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch: Batc
     return loss_B.mean()
 
 
-def attention_loss(model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Label-smoothed cross-entropy in nats, summed over an utterance, averaged over the batch; and token accuracy.
+def attention_loss(
+    model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch: Batch, teacher_BLV: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Label-smoothed cross-entropy in nats ("attention"), summed over utterances, averaged over the batch; "accuracy".
+
+    With the logits of a teacher, "distill" is the divergence from them, in the same unit.
 
     ESPnet spreads the smoothing over the V - 1 wrong tokens and subtracts the target's entropy; PyTorch spreads it
     over all V.  The two agree, but for that constant, at ``smoothing * V / (V - 1)``.
@@ -43,14 +48,23 @@ def attention_loss(model: Any, encoder_out_BTD: Tensor, lengths_B: Tensor, batch
     logits_BLV, _ = model.decoder(encoder_out_BTD, lengths_B, batch.decoder_in_BL, batch.decoder_in_lengths)
     flat, target = logits_BLV.flatten(0, 1).float(), batch.decoder_out_BL.flatten()
     smoothing = model.criterion_att.smoothing * flat.size(1) / (flat.size(1) - 1)
-    loss = F.cross_entropy(flat, target, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
+    parts = {
+        "attention": F.cross_entropy(flat, target, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
+    }
+    if teacher_BLV is not None:
+        parts["distill"] = distribution_loss(logits_BLV, teacher_BLV, batch.decoder_out_BL)
+    parts = {name: total / len(batch) for name, total in parts.items()}
     real = target != IGNORE
-    accuracy = ((flat.argmax(1) == target) & real).sum() / real.sum()
-    return loss / len(batch), accuracy
+    return parts | {"accuracy": ((flat.argmax(1) == target) & real).sum() / real.sum()}
 
 
-def hybrid_loss(model: Any, batch: Batch, ctc_weight: float) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+def hybrid_loss(
+    model: Any, batch: Batch, ctc_weight: float, distill: float = 0.0, teacher_BLV: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     """Run the model on a batch.
+
+    Args:
+        distill: the share of the attention loss that the divergence from ``teacher_BLV``, a teacher's logits, takes.
 
     Returns:
         loss, its parts for logging, the encoder's output (B, T, D) and its lengths (B) on the CPU.
@@ -65,8 +79,11 @@ def hybrid_loss(model: Any, batch: Batch, ctc_weight: float) -> tuple[Tensor, di
         parts["ctc"] = ctc_loss(model, encoder_out_BTD, lengths_B, batch)
         loss = loss + ctc_weight * parts["ctc"]
     if ctc_weight < 1:
-        parts["attention"], parts["accuracy"] = attention_loss(model, encoder_out_BTD, lengths_B, batch)
-        loss = loss + (1 - ctc_weight) * parts["attention"]
+        parts |= attention_loss(model, encoder_out_BTD, lengths_B, batch, teacher_BLV)
+        attention = parts["attention"]
+        if teacher_BLV is not None:
+            attention = (1 - distill) * attention + distill * parts["distill"]
+        loss = loss + (1 - ctc_weight) * attention
     return loss, {name: value.detach() for name, value in parts.items()}, encoder_out_BTD, lengths_B
 
 

@@ -30,6 +30,7 @@ from speechgate.training.alignment import align_words
 from speechgate.training.checkpoints import Checkpoints, WholeFiles, newest, update_of, validation_interval
 from speechgate.training.data_order import Stream, halved, record, stream_at
 from speechgate.training.description import describe_run, require_same
+from speechgate.training.distillation import DenseTeacher
 from speechgate.training.exclusive import exclusive
 from speechgate.training.lora import Adapters
 from speechgate.training.losses import loggers, merged
@@ -116,7 +117,7 @@ def _session(
     adapters = None if config.lora is None else Adapters(checkpoint.model, config.lora)
     vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
     clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
-    module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed)
+    module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, _teacher(config, init))
     keeper = Checkpoints(work / "checkpoints", config)
     average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
     trainer = _trainer(config, work, clock, keeper, average, done, processes)
@@ -189,6 +190,14 @@ def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], 
     if experiment.gates is not None:
         checkpoint.add_gates(experiment.gates, sorted({code for task in tasks for code in (task.src, task.tgt)}))
     return checkpoint
+
+
+def _teacher(config: TrainConfig, init: Path | None) -> DenseTeacher | None:
+    if config.distill == 0.0:
+        return None
+    if init is None:
+        raise ConfigError("train.distill needs a dense checkpoint to continue from, which is the teacher")
+    return DenseTeacher(init)
 
 
 def _recombiner(

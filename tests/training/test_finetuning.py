@@ -22,6 +22,7 @@ KINDS = {
     "lora": ("gates=null", LORA, "train.layer_decay=0.8"),
     "lora and gates": (LORA,),
     "ema": EMA,
+    "distilled": ("train.distill=0.5",),
     "frozen": ("train.freeze=['encoder.*']", "train.average=1"),
 }
 
