@@ -51,7 +51,9 @@ class GatesConfig:
     ``groups`` divides modules that gates then close in part: attention into groups of "heads", FFNs of "channels".
     ``target`` is the share of ``stack`` to skip, in ``unit``; ``targets`` sets it apart for stacks, tasks and
     languages.  ``budget`` is the range of a dial, (low, high), empty without one; ``target`` is then where it stands
-    until it is turned.  Shares of the run (``ramp``, ``settle``) are fractions of the number of updates.
+    until it is turned.  ``thresholds``, of stacks ("decoder") and of what ``targets`` sets apart in them
+    ("decoder/asr"), are the scores above which gates open, 0 where there is none; the end of a training sets them.
+    Shares of the run (``ramp``, ``settle``) are fractions of the number of updates.
     """
 
     stack: str = "decoder"
@@ -60,6 +62,7 @@ class GatesConfig:
     groups: dict[str, int] = field(default_factory=dict)
     policy: str = "learned"
     rule: str = "threshold"
+    thresholds: dict[str, float] = field(default_factory=dict)
     target: float = 0.5
     targets: dict[str, float] = field(default_factory=dict)
     budget: tuple[float, ...] = ()
@@ -120,6 +123,10 @@ class GatesConfig:
             raise ConfigError(
                 "gates.budget, a policy that is not learned, and context 'budget' need gates.rule: budget"
             )
+        if self.thresholds and self.rule != "threshold":
+            raise ConfigError("gates.thresholds need gates.rule: threshold; under a budget no score opens by itself")
+        for key in self.thresholds:
+            choices("gates.thresholds", key.partition("/")[0], ("encoder", "decoder"))
         if self.policy != "learned" and self.scope == "local":
             raise ConfigError(f"gates.policy {self.policy} decides without inputs: it has no gates.scope local")
 

@@ -98,6 +98,17 @@ def decode_examples(
             yield cut, result, seconds
 
 
+def gates_of(engine: Engine, examples: Sequence[Cut], min_seconds: float) -> Iterator[tuple[list[Cut], torch.Tensor]]:
+    """What the gates decide for all examples, a batch after the other with its (B, S), without a search."""
+    device = next(engine.model.parameters()).device
+    contexts = contexts_of(examples, {} if engine.gates is None else engine.gates.config.vectors)
+    for batch in batches_of(examples):
+        speech_BN, lengths_B = pad_speech([load_audio(cut) for cut in batch], min_seconds)
+        tasks = [Task.parse(cut.custom["task"]) for cut in batch]
+        context = join([contexts[cut.id] for cut in batch])
+        yield batch, engine.encode(speech_BN.to(device), lengths_B, tasks, context)[2]
+
+
 def is_decoded(
     folder: Path, inputs: Iterable[Path], tasks: Sequence[Task], options: SearchOptions, *, timed: bool, deaf: bool
 ) -> bool:

@@ -9,12 +9,10 @@ import torch
 from lhotse.cut import Cut
 from torch import Tensor
 
-from speechgate.data.batch import load_audio, pad_speech
-from speechgate.decoding.decode import batches_of, contexts_of, examples_of
+from speechgate.decoding.decode import examples_of, gates_of
 from speechgate.decoding.engine import Engine
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import CheckpointError, ConfigError
-from speechgate.gates.context import join
 from speechgate.model.checkpoint import Checkpoint, Specialised
 from speechgate.task import Task
 
@@ -74,12 +72,5 @@ def _decide_without_audio(checkpoint: Checkpoint, task: Task) -> Tensor:
 def _decide_by_audio(checkpoint: Checkpoint, task: Task, cuts: Sequence[Cut]) -> Tensor:
     """(utterances, S): the gates of each."""
     engine = Engine(checkpoint, SearchOptions(ctc_weight=0.0))
-    device = next(checkpoint.model.parameters()).device
-    decided = []
     examples = examples_of(cuts, [task])
-    contexts = contexts_of(examples, checkpoint.model.gates.config.vectors)
-    for batch in batches_of(examples):
-        speech_BN, lengths_B = pad_speech([load_audio(cut) for cut in batch], checkpoint.config.min_seconds)
-        context = join([contexts[cut.id] for cut in batch])
-        decided.append(engine.encode(speech_BN.to(device), lengths_B, [task] * len(batch), context)[2])
-    return torch.cat(decided)
+    return torch.cat([open_BS for _, open_BS in gates_of(engine, examples, checkpoint.config.min_seconds)])

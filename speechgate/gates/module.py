@@ -20,7 +20,7 @@ from speechgate.gates.policies import fixed_scores, layer_order
 from speechgate.gates.predictor import GlobalPredictor, LocalPredictor
 from speechgate.gates.sites import GateSite, Stack, groups_of, list_sites, stacks_of
 from speechgate.gates.state import GateState
-from speechgate.gates.targets import check_targets, site_costs, target_of
+from speechgate.gates.targets import check_targets, site_costs, target_of, threshold_of
 from speechgate.task import Task
 
 PROMPT_TOKENS = 4  # <sos>, language, task, no timestamps: what a decoder layer decides from in the local scope
@@ -34,6 +34,7 @@ class Gates(nn.Module):
         noise, temperature, ramp: of the training schedule; see ``speechgate.training.schedule.anneal``.
         gates_BS: what the last forward pass used for each gated stack; carries gradients while training.
         counted_BS: what the sparsity penalty counts as open; ``gates_BS`` but for the hard-concrete estimator.
+        scores: of each decision of the last forward pass, (B, decisions) for the stack or for each of its layers.
         handles: of the hooks that call ``decide`` where a stack's input is known; ``attach`` puts them there.
     """
 
@@ -50,9 +51,11 @@ class Gates(nn.Module):
         self.context = Context()
         self.gates_BS: dict[str, Tensor] = {}
         self.counted_BS: dict[str, Tensor] = {}
+        self.scores: dict[str, list[Tensor]] = {}
         self.forced: Tensor | None = None
         self._budget = config.target
         self._drawn_B: Tensor | None = None
+        self._thresholds_B1: dict[str, Tensor] = {}
         self._decided: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.cost_S: Tensor
         # saved with the model where it says something that the model does not
@@ -99,10 +102,14 @@ class Gates(nn.Module):
         """The positions in ``sites`` of one stack's gates."""
         return [index for index, site in enumerate(self.sites) if site.stack == stack]
 
+    def decision_costs(self, stack: str) -> Tensor:
+        """What each decision about a stack closes, in ``unit``: a site, or all of a layer's."""
+        return self.cost_S[self.sites_of(stack)].unflatten(0, (-1, self._shared(stack))).sum(1)
+
     def set_context(self, context: Context | Sequence[Task]) -> None:
         """Say what is known of each utterance of the next batch; to be called before the model runs on it."""
         self.context = context if isinstance(context, Context) else Context(tasks=context)
-        self.gates_BS, self.counted_BS = {}, {}
+        self.gates_BS, self.counted_BS, self.scores, self._thresholds_B1 = {}, {}, {}, {}
         self.state.clear()
         self._drawn_B = None
         if self.config.budget and self.training:
@@ -135,6 +142,9 @@ class Gates(nn.Module):
         if len(self.context.tasks) != len(x_BTD):
             raise ConfigError(f"gates: context for {len(self.context.tasks)} utterances, batch of {len(x_BTD)}")
         closed_B = self._share_to_close(stack, x_BTD.device)
+        if self.config.thresholds:
+            thresholds = [threshold_of(self.config, stack, task) for task in self.context.tasks]
+            self._thresholds_B1[stack] = torch.tensor(thresholds)[:, None].to(x_BTD.device)
         if self.config.policy != "learned":
             scores_BS = self.fixed_S[self.sites_of(stack)].expand(len(x_BTD), -1)
             if self.training and self.config.policy == "layerdrop":
@@ -189,10 +199,12 @@ class Gates(nn.Module):
         self, stack: str, scores_BS: Tensor, closed_B: Tensor | None, dither_B: Tensor | None, layer: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """The gates of a stack, or of one layer, from their scores; and what the penalty counts of them."""
-        cost_S = self.cost_S[self.sites_of(stack)]
+        cost_S = self.decision_costs(stack)
         if layer is not None:
             cost_S = cost_S.unflatten(0, (self.layers[stack], -1))[layer]
-        cost_S = cost_S.unflatten(0, (-1, self._shared(stack))).sum(1)
+        self.scores.setdefault(stack, [])[layer or 0 :] = [scores_BS.detach()]
+        if stack in self._thresholds_B1:
+            scores_BS = scores_BS - self._thresholds_B1[stack]
         found = decide_gates(self.config, scores_BS, closed_B, dither_B, cost_S, self._sampling())
         gates_BS, counted_BS = (each.repeat_interleave(self._shared(stack), dim=1) for each in found)
         return gates_BS, counted_BS

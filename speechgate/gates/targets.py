@@ -37,18 +37,27 @@ def check_targets(targets: Mapping[str, float]) -> None:
             raise ConfigError(f"{where}: write it {canonical!r}")
 
 
-def target_of(config: GatesConfig, stack: str, task: Task | None) -> float:
-    """The share of ``stack`` to skip for a task: the closest entry of ``targets``, else ``target``.
+def closest_key(values: Mapping[str, float], stack: str, task: Task | None) -> str | None:
+    """The key of ``values`` that is closest to a task in a stack; None where there is none.
 
     Closest first: the whole task (st:fra-eng), its kind (st), its spoken language (fra), the stack alone; each with
     the stack before the one for both (encoder/asr, then asr).
     """
     names = [] if task is None else [str(task), task.kind, task.src]
-    for name in names:
-        for key in (f"{stack}/{name}", name):
-            if key in config.targets:
-                return config.targets[key]
-    return config.targets.get(stack, config.target)
+    keys = [key for name in names for key in (f"{stack}/{name}", name)]
+    return next((key for key in (*keys, stack) if key in values), None)
+
+
+def target_of(config: GatesConfig, stack: str, task: Task | None) -> float:
+    """The share of ``stack`` to skip for a task: the closest entry of ``targets``, else ``target``."""
+    key = closest_key(config.targets, stack, task)
+    return config.target if key is None else config.targets[key]
+
+
+def threshold_of(config: GatesConfig, stack: str, task: Task | None) -> float:
+    """The score above which a gate of ``stack`` opens for a task: the closest entry of ``thresholds``, else 0."""
+    key = closest_key(config.thresholds, stack, task)
+    return 0.0 if key is None else config.thresholds[key]
 
 
 def site_costs(stacks: Sequence[Stack], unit: str) -> Tensor:

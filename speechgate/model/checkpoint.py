@@ -5,7 +5,7 @@ made for one task, and lacks the modules that the gates close there.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,11 @@ class Checkpoint:
             )
         self.gates, self.languages = gates, tuple(languages)
         attach(self.model, gates, self.languages)
+
+    def calibrate(self, thresholds: Mapping[str, float]) -> None:
+        """Let gates open above these scores; see ``GatesConfig.thresholds``."""
+        assert self.gates is not None
+        self.gates = self.model.gates.config = replace(self.gates, thresholds=dict(thresholds))
 
     def specialise(self, specialised: Specialised) -> None:
         """Take the gates off, and drop what is closed."""

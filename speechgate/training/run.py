@@ -27,6 +27,7 @@ from speechgate.runinfo import pick_device, run_info
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
 from speechgate.training.alignment import align_words
+from speechgate.training.calibrate import calibrate
 from speechgate.training.checkpoints import Checkpoints, WholeFiles, newest, update_of, validation_interval
 from speechgate.training.data_order import Stream, halved, record, stream_at
 from speechgate.training.description import describe_run, require_same
@@ -167,6 +168,9 @@ def _session(
             average.keep(module)
         if adapters is not None:
             adapters.merge()
+        if checkpoint.gates is not None and checkpoint.gates.rule == "threshold":
+            checkpoint.model.to(trainer.strategy.root_device).eval()
+            calibrate(checkpoint, usable(cuts["dev"], config), tasks)
         write_text(folder / "losses.csv", merged(work))
         info = run_info(trainer.strategy.root_device, config.seed) | {"description": description}
         save_checkpoint(folder, checkpoint, info)
