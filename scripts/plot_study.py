@@ -1,0 +1,76 @@
+"""Draw a study of gates: quality against the share of closed modules, and which modules each task uses.
+
+python scripts/plot_study.py EXP/CORPUS OUT.png --map EXPERIMENT
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from speechgate.files import atomic_path
+
+COLOURS = {"decoder": "#1f6fb4", "encoder": "#c4511d", "both": "#5b8c2a"}
+
+
+def curve(folders: list[Path], metric: str) -> list[tuple[float, float]]:
+    """(closed share in percent, mean over the tasks) of each decoded folder that has the metric."""
+    points = []
+    for folder in folders:
+        rows = [row for row in json.loads((folder / "scores.json").read_text())["rows"] if row["metric"] == metric]
+        if rows:
+            points.append(
+                (100 * fmean(row["sparsity_modules"] or 0 for row in rows), fmean(row["value"] for row in rows))
+            )
+    return sorted(points)
+
+
+def module_use(folder: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Sites, tasks, and the share of utterances of each task in which a site is open (tasks, sites)."""
+    described = json.loads((folder / "decode.json").read_text())["sites"]
+    sites = [f"{stack}.{layer}.{kind}" for stack, layer, kind in described]
+    rows = [json.loads(line) for line in (folder / "hypotheses.jsonl").read_text().splitlines()]
+    tasks = sorted({row["task"] for row in rows})
+    use = [np.mean([[c == "1" for c in row["gates"]] for row in rows if row["task"] == task], axis=0) for task in tasks]
+    return sites, tasks, np.array(use)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--map", required=True, help="experiment whose modules are shown")
+    arguments = parser.parse_args()
+    home: Path = arguments.corpus
+    figure = plt.figure(figsize=(11, 7.2), layout="constrained")
+    axes = figure.subplot_mosaic([["wer", "bleu"], ["map", "map"]], height_ratios=[3, 2])
+    for metric, label in (("wer", "WER, mean of five languages (%)"), ("bleu", "BLEU, mean of four pairs")):
+        ax = axes[metric]
+        for stack, colour in COLOURS.items():
+            separate = curve([each.parent for each in home.glob(f"g_{stack}_*/decode_test/scores.json")], metric)
+            dial = curve([each.parent for each in home.glob(f"dial_{stack}/decode_test_*/scores.json")], metric)
+            ax.plot(*zip(*separate, strict=True), "o-", color=colour, label=f"{stack}, a training each")
+            ax.plot(*zip(*dial, strict=True), "s--", color=colour, markersize=4, alpha=0.7, label=f"{stack}, one dial")
+        dense = curve([home / "dense" / "decode_test"], metric)[0][1]
+        ax.axhline(dense, color="black", linewidth=0.8, linestyle=":")
+        ax.annotate("dense", (88, dense), textcoords="offset points", xytext=(0, 3), fontsize=8)
+        ax.set(xlabel="modules of the gated stack closed (%)", ylabel=label)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes["wer"].set(yscale="log", yticks=[5, 10, 20, 50, 100, 500, 1000])
+    axes["wer"].yaxis.set_major_formatter("{x:g}")
+    axes["wer"].legend(fontsize=8, frameon=False, loc="upper left")
+    sites, tasks, use = module_use(home / arguments.map / "decode_test")
+    shown = [index for index in range(len(sites)) if use[:, index].min() < 1 or "decoder" in sites[index]]
+    axes["map"].imshow(use[:, shown], aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    axes["map"].set_yticks(range(len(tasks)), tasks, fontsize=8)
+    axes["map"].set_xticks(range(len(shown)), [sites[index] for index in shown], rotation=55, ha="right", fontsize=8)
+    axes["map"].set_title(f"share of utterances in which a module runs: {arguments.map}", fontsize=9)
+    with atomic_path(arguments.out) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+if __name__ == "__main__":
+    main()
