@@ -4,11 +4,11 @@ import logging
 import sys
 import warnings
 
-from speechgate.cli import stages, tools
+from speechgate.cli import stages, tools, whisper
 from speechgate.cli.options import app
 from speechgate.errors import SpeechgateError, Stopped
 
-__all__ = ["app", "main", "stages", "tools"]
+__all__ = ["app", "main", "stages", "tools", "whisper"]
 
 
 def main() -> None:

@@ -26,28 +26,6 @@ def import_espnet_command(
     print(f"{out}: {len(checkpoint.tokenizer)} tokens, languages: {' '.join(checkpoint.tokenizer.languages)}")
 
 
-@app.command("import-whisper")
-def import_whisper_command(
-    model: Annotated[
-        str, typer.Argument(help="transformers' name on its hub, such as openai/whisper-base, or a folder")
-    ],
-    out: Annotated[Path, typer.Option(help="checkpoint folder to write")],
-    task: Annotated[
-        str, typer.Option(help="tasks it is to get symbols for, such as st:mdw-fra; several with commas")
-    ] = "",
-) -> None:
-    """Turn a published Whisper into a checkpoint of this project, as it is; train --conf whisper fine-tunes one."""
-    from speechgate.model.checkpoint import Checkpoint, import_whisper, save_checkpoint
-    from speechgate.runinfo import run_info
-    from speechgate.task import Task
-    from speechgate.whisper.config import WhisperConfig
-
-    tasks = [Task.parse(each) for each in parts_of(task)]
-    checkpoint = Checkpoint(*import_whisper().load_whisper(WhisperConfig(model), tasks))
-    save_checkpoint(out, checkpoint, run_info("cpu") | {"imported": model})
-    print(f"{out}: {len(checkpoint.tokenizer)} tokens, languages: {' '.join(checkpoint.tokenizer.languages)}")
-
-
 @app.command("extend-tokens")
 def extend_tokens_command(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder of a dense model")],
@@ -129,54 +107,6 @@ def bench(
             result = run_bench(options, execution, pick_device(), out, status.update)
         console.print(ratios_table(result))
         console.print(f"{out / 'bench.json'}")
-
-
-@app.command("bench-whisper")
-def bench_whisper_command(
-    model: Annotated[
-        str, typer.Argument(help="transformers' name on its hub, such as openai/whisper-base, or a folder")
-    ],
-    out: Annotated[Path, typer.Option(help="JSON to write")] = EXP / "bench_whisper.json",
-    utterances: Annotated[int, typer.Option(help="how many of the test split, spread over it")] = 200,
-    window: Annotated[str, typer.Option(help="seconds that recordings are padded to, several with commas")] = "0.2,30",
-    beam: Annotated[str, typer.Option(help="beam sizes, several with commas")] = "1,5",
-    tokens: Annotated[int, typer.Option(help="most tokens of a hypothesis")] = 60,
-    corpus: Corpus = "prompts",
-    data: Data = DATA,
-) -> None:
-    """Compare this engine's hypotheses and time with those of transformers' generate, on the CPU."""
-    from dataclasses import asdict
-
-    from speechgate.files import write_json
-    from speechgate.model.checkpoint import import_whisper
-    from speechgate.recipe import Recipe
-    from speechgate.runinfo import run_info
-    from speechgate.whisper.config import WhisperConfig
-
-    host, tokenizer, _ = import_whisper().load_whisper(WhisperConfig(model), [])
-    from speechgate.bench.whisper import compare_with_transformers
-
-    cuts = list(Recipe(corpus, data).cuts("test"))
-    cuts = cuts[:: max(1, len(cuts) // utterances)][:utterances]
-    rows = []
-    console = Console()
-    for seconds in map(float, parts_of(window)):
-        for beam_size in map(int, parts_of(beam)):
-            with console.status("decoding") as status:
-
-                def said(count: int, label: str = f"window {seconds:g} s, beam {beam_size}") -> None:
-                    status.update(f"{label}: {count} of {len(cuts)}")
-
-                found = compare_with_transformers(host.eval(), tokenizer, cuts, seconds, beam_size, tokens, said)
-            console.print(
-                f"window {seconds:g} s, beam {beam_size}: {found.equal} of {found.utterances} hypotheses equal, "
-                f"{sum(each.is_tie for each in found.differences)} ties; transformers takes {found.speed:.1f}x the time"
-            )
-            for each in found.differences:
-                console.print(f"  {each.cut} {each.score:.4f} {each.ours!r} | {each.score_theirs:.4f} {each.theirs!r}")
-            rows.append(asdict(found))
-            write_json(out, {"run": run_info("cpu"), "model": model, "tokens": tokens, "comparisons": rows})
-    print(out)
 
 
 @app.command()
