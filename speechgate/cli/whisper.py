@@ -1,7 +1,7 @@
 """Commands on published Whisper models: import one, and race this engine with others on it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -77,7 +77,8 @@ def bench_whisper_command(
     windows, beams = [*map(float, parts_of(window))], [*map(int, parts_of(beam))]
     cuts = list(Recipe(corpus, data).cuts("test"))
     cuts = cuts[:: max(1, len(cuts) // utterances)][:utterances]
-    rows, races = [], []
+    results: dict[str, Any] = {"run": run_info("cpu") | {"threads": torch.get_num_threads()}, "model": model}
+    results |= {"tokens": tokens, "comparisons": [], "faster_whisper": []}
     console = Console()
     for seconds in windows:
         for beam_size in beams:
@@ -95,7 +96,8 @@ def bench_whisper_command(
             )
             for each in found.differences:
                 console.print(f"  {each.cut} {each.score:.4f} {each.ours!r} | {each.score_theirs:.4f} {each.theirs!r}")
-            rows.append(asdict(found))
+            results["comparisons"].append(asdict(found))
+            write_json(out, results)
     for beam_size in beams if others else ():
         with console.status("decoding") as status:
             found_races = compare_with_faster_whisper(
@@ -116,7 +118,6 @@ def bench_whisper_command(
             if race.window_seconds == WINDOW_SECONDS:
                 for disagreement in race.disagreements:
                     console.print(f"  {disagreement.cut} {disagreement.ours!r} | {disagreement.theirs!r}")
-            races.append(asdict(race))
-    run = run_info("cpu") | {"threads": torch.get_num_threads()}
-    write_json(out, {"run": run, "model": model, "tokens": tokens, "comparisons": rows, "faster_whisper": races})
+            results["faster_whisper"].append(asdict(race))
+        write_json(out, results)
     print(out)
