@@ -5,6 +5,7 @@ python scripts/plot_study.py EXP/CORPUS OUT.png --map EXPERIMENT
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -17,7 +18,7 @@ COLOURS = {"decoder": "#1f6fb4", "encoder": "#c4511d", "both": "#5b8c2a"}
 
 
 def curve(folders: list[Path], metric: str) -> list[tuple[float, float]]:
-    """(closed share in percent, mean over the tasks) of each decoded folder that has the metric."""
+    """(closed share in percent, mean over the tasks) of each decoded folder that has the metric, by that share."""
     points = []
     for folder in folders:
         rows = [row for row in json.loads((folder / "scores.json").read_text())["rows"] if row["metric"] == metric]
@@ -47,13 +48,18 @@ def main() -> None:
     home: Path = arguments.corpus
     figure = plt.figure(figsize=(11, 7.2), layout="constrained")
     axes = figure.subplot_mosaic([["wer", "bleu"], ["map", "map"]], height_ratios=[3, 2])
-    for metric, label in (("wer", "WER, mean of five languages (%)"), ("bleu", "BLEU, mean of four pairs")):
+    for metric, label in (("wer", "WER, mean of the languages (%)"), ("bleu", "BLEU, mean of the pairs")):
         ax = axes[metric]
         for stack, colour in COLOURS.items():
             separate = curve([each.parent for each in home.glob(f"g_{stack}_*/decode_test/scores.json")], metric)
             dial = curve([each.parent for each in home.glob(f"dial_{stack}/decode_test_*/scores.json")], metric)
-            ax.plot(*zip(*separate, strict=True), "o-", color=colour, label=f"{stack}, a training each")
-            ax.plot(*zip(*dial, strict=True), "s--", color=colour, markersize=4, alpha=0.7, label=f"{stack}, one dial")
+            for points, style, label in ((separate, "o-", "a training each"), (dial, "s--", "one dial")):
+                if points:
+                    ax.plot(*zip(*points, strict=True), style, color=colour, markersize=5, label=f"{stack}, {label}")
+        if not ax.lines:
+            sys.exit(
+                f"{home}: no g_STACK_TARGET or dial_STACK has {metric} in decode_test*/scores.json; score them first"
+            )
         dense = curve([home / "dense" / "decode_test"], metric)[0][1]
         ax.axhline(dense, color="black", linewidth=0.8, linestyle=":")
         ax.annotate("dense", (88, dense), textcoords="offset points", xytext=(0, 3), fontsize=8)
@@ -63,7 +69,8 @@ def main() -> None:
     axes["wer"].yaxis.set_major_formatter("{x:g}")
     axes["wer"].legend(fontsize=8, frameon=False, loc="upper left")
     sites, tasks, use = module_use(home / arguments.map / "decode_test")
-    shown = [index for index in range(len(sites)) if use[:, index].min() < 1 or "decoder" in sites[index]]
+    gated = {site.split(".")[0] for site, least in zip(sites, use.min(0), strict=True) if least < 1}
+    shown = [index for index, site in enumerate(sites) if site.split(".")[0] in gated]
     axes["map"].imshow(use[:, shown], aspect="auto", cmap="Blues", vmin=0, vmax=1)
     axes["map"].set_yticks(range(len(tasks)), tasks, fontsize=8)
     axes["map"].set_xticks(range(len(shown)), [sites[index] for index in shown], rotation=55, ha="right", fontsize=8)

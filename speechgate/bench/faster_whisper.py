@@ -49,7 +49,7 @@ class Race:
     """This engine with one window, faster-whisper with one compute type.
 
     Attributes:
-        equal: utterances of the same words (as scoring compares them), both given the features of 30 s with silence.
+        equal: utterances of the same words (as scoring compares them), faster-whisper given 30 s with silence.
         equal_as_called: the same where faster-whisper is given the recording as it is, which is what was timed.  It
             pads the features with zeros then, which are not silence.
         disagreements: the others of the former.

@@ -81,7 +81,7 @@ def test_a_missing_package_and_a_wrong_folder_are_named(tmp_path: Path, monkeypa
         raise RuntimeError("unsupported model binary version")
 
     package = ModuleType("faster_whisper")
-    package.WhisperModel = refuse  # type: ignore[attr-defined]
+    monkeypatch.setattr(package, "WhisperModel", refuse, raising=False)
     monkeypatch.setitem(sys.modules, "faster_whisper", package)
     with pytest.raises(ConfigError, match=r"there is no model\.bin, config\.json, tokenizer\.json"):
         load_faster_whisper(tmp_path, "int8")
