@@ -49,8 +49,8 @@ def within_budget(
     count_B1 = closed_BS.sum(1, keepdim=True)
     outside = torch.ones_like(ordered_BS[:, :1])
     padded_BS = torch.cat([ordered_BS[:, :1] - outside, ordered_BS, ordered_BS[:, -1:] + outside], dim=1)
-    edge_B1 = (padded_BS.gather(1, count_B1) + padded_BS.gather(1, count_B1 + 1)) / 2
-    return torch.ones_like(closed_BS).scatter(1, order_BS, ~closed_BS), edge_B1
+    between_BS = padded_BS.unfold(1, 2, 1).mean(-1)
+    return torch.empty_like(closed_BS).scatter_(1, order_BS, ~closed_BS), between_BS.gather(1, count_B1)
 
 
 def spread_dither(index_B: Tensor) -> Tensor:

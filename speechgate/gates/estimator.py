@@ -23,8 +23,8 @@ def perturb(logits_BS: Tensor, noise: float) -> Tensor:
     """
     if noise == 0:
         return logits_BS
-    uniform_BS = torch.rand_like(logits_BS).clamp(1e-6, 1 - 1e-6)
-    return logits_BS + noise * torch.logit(uniform_BS)
+    logistic_BS = torch.logit(torch.rand_like(logits_BS), eps=1e-6)
+    return torch.add(logits_BS, logistic_BS, alpha=noise)
 
 
 def straight_through(logits_BS: Tensor, open_BS: Tensor, temperature: float) -> Tensor:

@@ -102,9 +102,15 @@ class Gates(nn.Module):
         """The positions in ``sites`` of one stack's gates."""
         return [index for index, site in enumerate(self.sites) if site.stack == stack]
 
+    def costs_of(self, stack: str) -> Tensor:
+        """The costs of one stack's sites, which stand side by side in ``cost_S``."""
+        sites = self.sites_of(stack)
+        return self.cost_S[sites[0] : sites[-1] + 1]
+
     def decision_costs(self, stack: str) -> Tensor:
         """What each decision about a stack closes, in ``unit``: a site, or all of a layer's."""
-        return self.cost_S[self.sites_of(stack)].unflatten(0, (-1, self._shared(stack))).sum(1)
+        shared = self._shared(stack)
+        return self.costs_of(stack) if shared == 1 else self.costs_of(stack).unflatten(0, (-1, shared)).sum(1)
 
     def set_context(self, context: Context | Sequence[Task]) -> None:
         """Say what is known of each utterance of the next batch; to be called before the model runs on it."""
@@ -206,7 +212,10 @@ class Gates(nn.Module):
         if stack in self._thresholds_B1:
             scores_BS = scores_BS - self._thresholds_B1[stack]
         found = decide_gates(self.config, scores_BS, closed_B, dither_B, cost_S, self._sampling())
-        gates_BS, counted_BS = (each.repeat_interleave(self._shared(stack), dim=1) for each in found)
+        shared = self._shared(stack)
+        if shared == 1:
+            return found
+        gates_BS, counted_BS = (each.repeat_interleave(shared, dim=1) for each in found)
         return gates_BS, counted_BS
 
     def _sampling(self) -> Sampling | None:

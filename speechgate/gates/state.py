@@ -23,16 +23,13 @@ class GateState:
         self.skip = False
         self.slices = Slices()
         self._deciders: dict[str, Callable[[int, Tensor, Tensor | None], Tensor]] = {}
-        self._gates: dict[str, Tensor] = {}
-        self._rows: dict[str, list[list[Tensor | bool]]] = {}
+        self._gates: dict[str, list[list[Gate]]] = {}
 
     def set(self, stack: str, gates_BLK: Tensor, skip: bool) -> None:
         """Put gates in force: (B, L layers, K) floats, or booleans where ``skip``; B may be 1 for any batch."""
         self.skip = skip
         self._deciders.pop(stack, None)
-        self._gates[stack] = gates_BLK
-        if skip:
-            self._rows[stack] = _rows(gates_BLK)
+        self._gates[stack] = self._each(gates_BLK)
 
     def decide_by(self, stack: str, decide: Callable[[int, Tensor, Tensor | None], Tensor], skip: bool) -> None:
         """Let ``decide(layer, x_BTD, mask)`` give the gates (B, K) of each layer from the layer's own input."""
@@ -43,7 +40,6 @@ class GateState:
     def clear(self) -> None:
         self._deciders.clear()
         self._gates.clear()
-        self._rows.clear()
 
     def of(self, stack: str, layer: int, x_BTD: Tensor, mask: Tensor | None) -> "list[Gate] | None":
         """The gates of one layer, a kind each, or None if the stack has none in force.
@@ -51,15 +47,21 @@ class GateState:
         ``x_BTD`` is the layer's input and ``mask`` its padding mask as ESPnet passes it: what local gates decide from.
         """
         if stack in self._deciders:
-            gates_BK = self._deciders[stack](layer, x_BTD, mask)
-            if self.skip:
-                return [Gate(rows=rows) for rows in _rows(gates_BK[:, None])[0]]
-            return [Gate(factor_B=gate_B) for gate_B in gates_BK.unbind(1)]
-        if stack not in self._gates:
-            return None
+            return self._each(self._deciders[stack](layer, x_BTD, mask)[:, None])[0]
+        return self._gates[stack][layer] if stack in self._gates else None
+
+    def _each(self, gates_BLK: Tensor) -> "list[list[Gate]]":
+        """One gate after another, by layer and kind.
+
+        A training step on a GPU is as long as its number of small operations, so that what all gates need is done once.
+        """
         if self.skip:
-            return [Gate(rows=rows) for rows in self._rows[stack][layer]]
-        return [Gate(factor_B=gate_B) for gate_B in self._gates[stack][:, layer].unbind(1)]
+            return [[Gate(rows=rows) for rows in layer] for layer in _rows(gates_BLK)]
+        if torch.is_autocast_enabled(gates_BLK.device.type):
+            gates_BLK = gates_BLK.to(torch.get_autocast_dtype(gates_BLK.device.type))
+        gates = [Gate(factor_B=gate_B) for gate_B in gates_BLK.flatten(1).unbind(1)]
+        kinds = gates_BLK.size(2)
+        return [gates[first : first + kinds] for first in range(0, len(gates), kinds)]
 
 
 def _rows(gates_BLK: Tensor) -> list[list[Tensor | bool]]:
@@ -99,7 +101,7 @@ class Gate:
         """
         if self.factor_B is not None:
             out_BTD = branch(*inputs_B)
-            return out_BTD * self.factor_B[:, None, None].to(out_BTD.dtype)
+            return out_BTD * self.factor_B.view(-1, 1, 1).to(out_BTD.dtype)
         if isinstance(self.rows, bool):
             return branch(*inputs_B) if self.rows else None
         first = inputs_B[0]

@@ -109,7 +109,7 @@ class TrainingModule(L.LightningModule):
         self.log("valid/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         if self.gates_config is not None:
             for stack, gates_BS in self.model.gates.gates_BS.items():
-                cost_S = self.model.gates.cost_S[self.model.gates.sites_of(stack)]
+                cost_S = self.model.gates.costs_of(stack)
                 closed_B = 1 - (gates_BS.float() * cost_S).sum(1) / cost_S.sum()
                 for task in sorted(set(batch.tasks)):
                     rows = [i for i, other in enumerate(batch.tasks) if other == task]
@@ -140,16 +140,19 @@ class TrainingModule(L.LightningModule):
         gates = self.gates_config
         assert gates is not None
         total = batch.speech_BN.new_zeros(())
+        budgeted = gates.rule == "budget"
+        if budgeted and (self.global_step + 1) % self.config.log_every:
+            return total  # nothing to pay, and nothing to log either
         for place, (stack, counted_BS) in enumerate(self.model.gates.counted_BS.items()):
             penalty, sparsity = sparsity_penalty(
-                counted_BS,
+                counted_BS.detach() if budgeted else counted_BS,
                 batch.tasks,
                 [target_of(gates, stack, task) for task in batch.tasks],
                 gates.penalty,
-                self.model.gates.cost_S[self.model.gates.sites_of(stack)],
+                self.model.gates.costs_of(stack),
                 None if self.multipliers is None else self.multipliers[place],
             )
-            if gates.rule == "threshold":
+            if not budgeted:
                 total = total + penalty
             for task, value in sparsity.items():
                 self.log(f"train/sparsity/{stack}/{task}", value, batch_size=len(batch))
