@@ -43,6 +43,18 @@ def extend_tokens_command(
 
 
 @app.command()
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="folder of a decoding, such as exp/prompts/dense/decode_test")],
+    system: Annotated[Path, typer.Argument(help="the same for another model")],
+) -> None:
+    """Paired bootstrap of two models on the utterances that both decoded, task by task and all together."""
+    from speechgate.report.comparison import comparison_table
+    from speechgate.scoring.decoded import read_decoded
+
+    Console().print(comparison_table(read_decoded(baseline), read_decoded(system)))
+
+
+@app.command()
 def stability(
     first: Annotated[Path, typer.Argument(help="folder of a decoding, such as exp/prompts/gates/decode_test")],
     second: Annotated[Path, typer.Argument(help="the same for a training with another seed")],

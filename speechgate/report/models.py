@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from speechgate.errors import ConfigError
+from speechgate.scoring.compare import compare_decoded
 from speechgate.scoring.decoded import Decoded, read_decoded
-from speechgate.scoring.score import compare_decoded
 
 
 @dataclass(frozen=True)

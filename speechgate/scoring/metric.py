@@ -3,8 +3,8 @@
 U utterances, K statistics, R resamples.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,18 @@ class MetricStatistics:
     @property
     def utterances(self) -> int:
         return len(self.statistics_UK)
+
+
+def pool(parts: Sequence[MetricStatistics]) -> MetricStatistics:
+    """One metric over the utterances of several tasks, in their order.
+
+    Raises:
+        ValueError: they are not of one metric, made in one way.
+    """
+    made = {(part.metric, part.signature) for part in parts}
+    if len(made) != 1:
+        raise ValueError(f"cannot pool {', '.join(sorted(' '.join(each) for each in made)) or 'nothing'}")
+    return replace(parts[0], statistics_UK=np.concatenate([part.statistics_UK for part in parts]))
 
 
 def lower_is_better(metric: str) -> bool:

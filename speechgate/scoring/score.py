@@ -1,7 +1,8 @@
 """Decode directory -> scores.json and alignments.txt.
 
 scores.json holds ``rows`` in the shape of results.json (plus ``counts`` for error rates) and ``diagnostics``: greedy
-CTC, the deaf baselines, and how many distinct hypotheses there are.  A model that guesses shows there.
+CTC, the deaf baselines, how many distinct hypotheses there are, and how many run on.  A model that guesses or repeats
+itself shows there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,6 @@ from typing import Any
 
 import jiwer
 
-from speechgate.errors import ManifestError
 from speechgate.files import write_json, write_text
 from speechgate.gates.sites import module_shares
 from speechgate.scoring import bootstrap
@@ -59,6 +59,9 @@ def score_decoded(decoded: Decoded) -> dict[str, Any]:
             str(task): {"distinct": len({u.hypothesis for u in utterances}), "utterances": len(utterances)}
             for task, utterances in groups.items()
         },
+        "run_on_hypotheses": {
+            str(task): sum(runs_on(utterance) for utterance in utterances) for task, utterances in groups.items()
+        },
     }
     return {"schema": SCHEMA, "run": decoded.run, "rows": rows, "diagnostics": diagnostics}
 
@@ -74,32 +77,9 @@ def task_statistics(task: Task, utterances: Sequence[Utterance]) -> list[MetricS
     return [error_rate(metric, ids, references, hypotheses, task.src) for metric in metrics]
 
 
-def compare_decoded(dense: Decoded, gated: Decoded) -> list[dict[str, Any]]:
-    """Paired bootstrap of ``gated`` against ``dense`` for every task and metric that both decoded.
-
-    Raises:
-        ManifestError: the two decoded different cuts for a task.
-    """
-    dense_groups, gated_groups = by_task(dense.utterances), by_task(gated.utterances)
-    comparisons = []
-    for task in dense_groups.keys() & gated_groups.keys():
-        ids, gated_ids = ([u.id for u in groups[task]] for groups in (dense_groups, gated_groups))
-        if ids != gated_ids:
-            odd = sorted(set(ids) ^ set(gated_ids))[0]
-            raise ManifestError(f"cut {odd}: decoded for {task} in only one of {dense.directory} and {gated.directory}")
-        pairs = zip(task_statistics(task, dense_groups[task]), task_statistics(task, gated_groups[task]), strict=True)
-        for before, after in pairs:
-            comparison = bootstrap.compare(before, after)
-            comparisons.append(
-                {
-                    "task": str(task),
-                    "metric": before.metric,
-                    "delta": comparison.delta,
-                    "ci95": list(comparison.ci95),
-                    "p_value": comparison.p_value,
-                }
-            )
-    return sorted(comparisons, key=lambda comparison: (comparison["task"], comparison["metric"]))
+def runs_on(utterance: Utterance) -> bool:
+    """Whether a hypothesis has over twice the reference's words and four: one that repeats itself and does not end."""
+    return len(utterance.hypothesis.split()) > 2 * len(utterance.reference.split()) + 4
 
 
 def alignments(utterances: Iterable[Utterance]) -> str:

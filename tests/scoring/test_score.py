@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from speechgate.errors import ConfigError, ManifestError
-from speechgate.scoring.decoded import read_decoded
-from speechgate.scoring.score import compare_decoded, score_directory
+from speechgate.scoring.score import score_directory
 
 SITES = [["encoder", 0, "ffn1"], ["encoder", 0, "attn"], ["decoder", 0, "self_attn"], ["decoder", 0, "ffn"]]
 
@@ -78,6 +77,14 @@ def test_diagnostics(tmp_path: Path) -> None:
     assert shuffled["wer"] == pytest.approx(75)
     assert diagnostics["deaf"][0]["audio"] == "shuffled"
     assert diagnostics["distinct_hypotheses"]["asr:eng"] == {"distinct": 2, "utterances": 2}
+    assert diagnostics["run_on_hypotheses"] == {"asr:eng": 0, "st:fra-eng": 0}
+
+
+def test_a_hypothesis_that_repeats_itself_is_counted(tmp_path: Path) -> None:
+    write(
+        tmp_path, lines=[LINES[0] | {"hypothesis": "press " * 10}, LINES[1] | {"hypothesis": "press " * 7}, *LINES[2:]]
+    )
+    assert score_directory(tmp_path)["diagnostics"]["run_on_hypotheses"] == {"asr:eng": 1, "st:fra-eng": 0}
 
 
 def test_alignments_name_the_cuts(tmp_path: Path) -> None:
@@ -86,17 +93,6 @@ def test_alignments_name_the_cuts(tmp_path: Path) -> None:
     assert "##### asr:eng" in text
     assert "st:fra-eng" not in text
     assert "eng-1\nREF: press one now\nHYP: press two now\n             S" in text
-
-
-def test_paired_comparison(tmp_path: Path) -> None:
-    dense = read_decoded(write(tmp_path / "dense", "none"))
-    gated = read_decoded(write(tmp_path / "gated", lines=[LINES[0] | {"hypothesis": "press one now"}, LINES[1]]))
-    comparisons = compare_decoded(dense, gated)
-    assert [(c["task"], c["metric"]) for c in comparisons] == [("asr:eng", "cer"), ("asr:eng", "wer")]
-    assert comparisons[1]["delta"] == pytest.approx(-25)
-    missing = read_decoded(write(tmp_path / "missing", lines=LINES[:1]))
-    with pytest.raises(ManifestError, match="cut eng-2: decoded for asr:eng in only one of"):
-        compare_decoded(dense, missing)
 
 
 @pytest.mark.parametrize(
