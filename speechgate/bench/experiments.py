@@ -8,7 +8,7 @@ from speechgate.decoding.decode import examples_of
 from speechgate.decoding.timing import times_against_dense
 from speechgate.errors import ConfigError
 from speechgate.model.checkpoint import load_checkpoint
-from speechgate.recipe import Recipe, decode_options
+from speechgate.recipe import Recipe, decode_options, usual_search
 from speechgate.runinfo import pick_device
 
 
@@ -31,7 +31,7 @@ def bench_experiments(recipe: Recipe, names: Sequence[str]) -> Table:
     rows = {}
     for folder in folders:
         gated, dense = load_checkpoint(folder, device), load_checkpoint(dense_folder, device)
-        rows[folder.name] = times_against_dense(gated, dense, examples, decode_options("beam"))
+        rows[folder.name] = times_against_dense(gated, dense, examples, decode_options(usual_search(folder)))
     for task in next(iter(rows.values())):
         table.add_column(task, justify="right")
     for name, ratios in rows.items():
