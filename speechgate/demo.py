@@ -1,6 +1,7 @@
 """The sweep and the demo: train gates at several points, decode and score each beside the dense model, report."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from rich.table import Table
 
 from speechgate.config import load_experiment
 from speechgate.corpus.prompts_report import report_path, summary_table
+from speechgate.errors import CheckpointError
+from speechgate.hypotheses import decode
+from speechgate.preparation import counts_of, prepare
 from speechgate.recipe import Recipe, with_gates
 from speechgate.report.models import read_models
 from speechgate.report.page import write_report
@@ -45,7 +49,7 @@ def run_demo(source: str, from_scratch: bool, data: Path, exp: Path) -> None:
     recipe = Recipe("prompts", data, exp)
     home = recipe.home / "demo"
     console.rule("1 of 3: the corpus")
-    recipe.prepare(source)
+    prepare(recipe, source)
     console.print(summary_table(json.loads(report_path(data).read_text())))
     console.rule("2 of 3: the dense model")
     if from_scratch:
@@ -53,9 +57,20 @@ def run_demo(source: str, from_scratch: bool, data: Path, exp: Path) -> None:
             recipe.train(load_experiment(conf))
         dense = recipe.folder_of("dense")
     else:
-        dense = recipe.copy_pretrained(home / "dense")
+        dense = copy_pretrained(recipe, home / "dense")
     console.rule("3 of 3: gates")
     run_points(recipe, DEMO_POINTS, DEMO_GATES, home, dense=dense)
+
+
+def copy_pretrained(recipe: Recipe, folder: Path) -> Path:
+    """Copy the recipe's dense checkpoint to ``folder``, the weights last, so that results can lie beside it."""
+    if not (folder / "model.safetensors").is_file():
+        if not (recipe.pretrained / "model.safetensors").is_file():
+            raise CheckpointError(f"{recipe.pretrained} holds no checkpoint: train one from scratch")
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(recipe.pretrained.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            shutil.copy(path, folder / path.name)
+    return folder
 
 
 def run_points(
@@ -70,7 +85,7 @@ def run_points(
     """Train, decode and score each point below ``home``, showing the table as it grows; returns the report's page."""
     console = Console()
     dense = dense or recipe.folder_of("dense")
-    decoded = [recipe.decode(dense, kinds=kinds, languages=languages, deaf=True)]
+    decoded = [decode(recipe, dense, kinds=kinds, languages=languages, deaf=True)]
     score_directory(decoded[0])
     console.print(table_of(decoded))
     for number, point in enumerate(points, start=1):
@@ -80,7 +95,7 @@ def run_points(
         experiment = with_gates(load_experiment(conf), point.stack, None if dial else point.target)
         folder = recipe.train(experiment, kinds, languages, folder=home / experiment.name, init=dense)
         decoded.append(
-            recipe.decode(folder, kinds=kinds, languages=languages, dense=dense, budget=point.target if dial else None)
+            decode(recipe, folder, kinds=kinds, languages=languages, dense=dense, budget=point.target if dial else None)
         )
         score_directory(decoded[-1])
     page = write_page(recipe, decoded, home / "report")
@@ -97,6 +112,6 @@ def table_of(decoded: Sequence[Path]) -> Table:
 def write_page(recipe: Recipe, decoded: Sequence[Path], out: Path) -> Path:
     """The report over several decoded and scored models, with the counts of the corpus's preparation."""
     extra: dict[str, Any] = {"run": run_info(pick_device())}
-    if counts := recipe.preparation():
+    if counts := counts_of(recipe):
         extra["preparation"] = counts
     return write_report(decoded, out, f"speechgate: {recipe.corpus}", extra)

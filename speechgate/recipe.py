@@ -1,4 +1,4 @@
-"""Where the files of a corpus and its experiments lie, and the stages that turn one into the next.
+"""Where the files of a corpus and its experiments lie, and the training of one.
 
 data/<corpus>/                      manifests, audio, tokens
 exp/<corpus>/<experiment>/          a checkpoint; decode_<split>/ below it
@@ -8,7 +8,6 @@ recipes/<corpus>/pretrained/        the small dense checkpoint that comes with t
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +16,7 @@ from types import ModuleType
 
 from lhotse.cut import Cut
 
-from speechgate.config import CONF_DIR, Experiment, choices, from_mapping, load_yaml, phases
+from speechgate.config import CONF_DIR, Experiment, choices, load_yaml, phases
 from speechgate.corpus import (
     common_voice,
     covost2,
@@ -33,15 +32,12 @@ from speechgate.corpus import (
 )
 from speechgate.corpus.frame import Corpus
 from speechgate.data.tasks import has_task, parse_tasks, reference
-from speechgate.decoding.search import SearchOptions
 from speechgate.errors import CheckpointError, ConfigError
-from speechgate.files import naming, write_json
-from speechgate.manifests.cuts import read_cuts, write_cuts
+from speechgate.files import naming
 from speechgate.manifests.index import LARGE, ManifestIndex, index_manifest
 from speechgate.manifests.large import LargeCuts
-from speechgate.manifests.leaks import find_leaks
 from speechgate.manifests.view import CorpusView
-from speechgate.runinfo import REPOSITORY, pick_device
+from speechgate.runinfo import REPOSITORY
 from speechgate.task import Task, to_iso3
 from speechgate.text.normalize import normalize_for_training
 from speechgate.text.tokenizer import Tokenizer, Units
@@ -146,56 +142,11 @@ class Recipe:
     @property
     def is_prepared(self) -> bool:
         prepared = all(CORPORA[name].is_prepared(self.data) for name in self.corpora)
-        return prepared and (len(self.corpora) == 1 or self._leaks.is_file())
+        return prepared and (len(self.corpora) == 1 or self.leaks.is_file())
 
     @property
-    def _leaks(self) -> Path:
+    def leaks(self) -> Path:
         return self.data / self.name / "leaks.json"
-
-    def prepare(self, source: str) -> None:
-        """Download and prepare each corpus and train the tokens; what is done already is left alone.
-
-        Raises:
-            ConfigError: one source for several corpora.
-        """
-        if len(self.corpora) > 1 and source != "auto":
-            raise ConfigError(f"source {source!r} cannot be that of {self.corpus}: prepare each corpus by itself first")
-        for name in self.corpora:
-            corpus = CORPORA[name]
-            if not (corpus.is_downloaded(self.data, source) and corpus.is_prepared(self.data)):
-                corpus.download(self.data, source)
-                shutil.rmtree(self.tokens, ignore_errors=True)  # they belong to the manifests written next
-                corpus.prepare(self.data)
-        if len(self.corpora) > 1:
-            self.report_leaks()
-        self.tokenizer()
-
-    def embed(self, split: str) -> list[Path]:
-        """Give the cuts of a split their speaker embeddings; returns the manifests, written anew."""
-        from speechgate.data.speakers import embed_speakers, load_encoder
-
-        encoder, paths = load_encoder(str(pick_device())), list(self.manifests(split).values())
-        for path in paths:
-            write_cuts(embed_speakers(read_cuts(path), encoder), path)
-        return paths
-
-    def preparation(self) -> dict[str, dict[str, float]]:
-        """The counts of the preparation, by language of each corpus, for a report's page."""
-        return {
-            language if len(self.corpora) == 1 else f"{name} {language}": counts
-            for name in self.corpora
-            for language, counts in CORPORA[name].counts(self.data).items()
-        }
-
-    def report_leaks(self) -> None:
-        """Write and print what the held-out sets share with the training of all: data/<mix>/leaks.json."""
-        splits = {"train": list(self.manifests("train").values())}
-        for split in [*self.held_out("dev"), *self.held_out("test")]:
-            splits[split] = list(self.manifests(split).values())
-        rows = find_leaks(splits)
-        write_json(self._leaks, rows)
-        for row in rows:
-            print(f"{row['count']} utterances of {row['splits'][1]} share a {row['shared']} with {row['splits'][0]}")
 
     def tokenizer(self) -> Tokenizer:
         """The tokens of the training transcripts and translations; trained on first use."""
@@ -262,49 +213,6 @@ class Recipe:
         with naming(folder):
             return train(experiment, tasks, cuts, self.tokenizer(), folder, init)
 
-    def decode(
-        self,
-        folder: Path,
-        split: str = "test",
-        kinds: Sequence[str] = (),
-        languages: Sequence[str] = (),
-        options: SearchOptions | None = None,
-        dense: Path | None = None,
-        deaf: bool = False,
-        budget: float | None = None,
-    ) -> Path:
-        """Decode a split with the checkpoint in ``folder``; timed against ``dense`` if given.
-
-        ``budget`` turns the dial of gates that have one, to results of their own: decode_test_0.30.
-        What was decoded already, by the same weights from the same manifest with the same options, is kept.
-        """
-        from speechgate.decoding.decode import decode_split, is_decoded  # here, because ESPnet takes seconds to load
-        from speechgate.model.checkpoint import load_checkpoint
-
-        if len(self.manifests(split)) > 1:
-            raise ConfigError(f"{split} of a mix is several held-out sets: give {' or '.join(self.held_out(split))}")
-        tasks = parse_tasks(kinds, languages, self.available_tasks())
-        options = options or decode_options(usual_search(folder))
-        cuts = list(self.cuts(split))
-        out = self._place_of(folder, kinds, languages) / decoded_name(split, budget)
-        inputs = (folder / "model.safetensors", *self.manifests(split).values())
-        if is_decoded(out, inputs, tasks, options, timed=dense is not None, deaf=deaf):
-            return out
-        device = pick_device()
-        return decode_split(
-            load_checkpoint(folder, device),
-            str(folder.relative_to(REPOSITORY)) if folder.is_relative_to(REPOSITORY) else str(folder),
-            cuts,
-            tasks,
-            options,
-            out,
-            corpus=self.name,
-            split=split,
-            dense=None if dense is None else load_checkpoint(dense, device),
-            deaf=deaf,
-            budget=budget,
-        )
-
     def dense_of(self, folder: Path) -> Path | None:
         """The dense checkpoint that the gates in ``folder`` were trained on; None where there are no gates.
 
@@ -319,44 +227,6 @@ class Recipe:
         if not (dense / "model.safetensors").is_file():
             raise CheckpointError(f"{dense}, which {folder} was trained on, is gone: it is what it is timed against")
         return self.dense_of(dense) or dense
-
-    def _place_of(self, folder: Path, kinds: Sequence[str], languages: Sequence[str]) -> Path:
-        """Where the results of a checkpoint lie: beside it, unless it serves more tasks or comes with the recipe."""
-        home = self.home_of(kinds, languages)
-        if folder == self.pretrained:
-            return home / "dense"
-        return folder if home in (self.home, folder.parent) else home / folder.name
-
-    def copy_pretrained(self, folder: Path) -> Path:
-        """Copy the recipe's dense checkpoint to ``folder``, the weights last, so that results can lie beside it."""
-        if not (folder / "model.safetensors").is_file():
-            if not (self.pretrained / "model.safetensors").is_file():
-                raise CheckpointError(f"{self.pretrained} holds no checkpoint: train one from scratch")
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in sorted(self.pretrained.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-                shutil.copy(path, folder / path.name)
-        return folder
-
-
-def decoded_name(split: str, budget: float | None) -> str:
-    """The folder of a decoding: decode_test, or decode_test_0.30 at a setting of a budget dial."""
-    return f"decode_{split}" if budget is None else f"decode_{split}_{budget:.2f}"
-
-
-def decodings(home: Path, split: str) -> list[Path]:
-    """The folders below ``home`` with decodings of a split, at any setting of a budget dial."""
-    return sorted([*home.glob(f"*/decode_{split}/"), *home.glob(f"*/decode_{split}_[0-9].[0-9]*/")])
-
-
-def usual_search(folder: Path) -> str:
-    """The file of conf/decode for a checkpoint: Whisper has no CTC, and ends hypotheses by transformers' rule."""
-    return "whisper" if "whisper" in load_yaml(folder / "config.yaml")["model"] else "beam"
-
-
-def decode_options(conf: str) -> SearchOptions:
-    """The search options of a file of conf/decode, or of a YAML path."""
-    path = Path(conf) if conf.endswith(".yaml") else CONF_DIR / "decode" / f"{conf}.yaml"
-    return from_mapping(SearchOptions, load_yaml(path), str(path))
 
 
 def with_gates(experiment: Experiment, stack: str | None, target: float | None) -> Experiment:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from speechgate.config import load_experiment
-from speechgate.demo import Point, run_points
+from speechgate.demo import Point, copy_pretrained, run_points
 from speechgate.errors import CheckpointError, ConfigError
+from speechgate.preparation import prepare
 from speechgate.recipe import Recipe
 from speechgate.report.results import validate_results
 
@@ -17,7 +18,7 @@ from speechgate.report.results import validate_results
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     folder = tmp_path_factory.mktemp("recipe")
     recipe = Recipe("prompts", folder / "data", folder / "exp")
-    recipe.prepare("bundled")
+    prepare(recipe, "bundled")
     return recipe
 
 
@@ -84,4 +85,4 @@ def test_unknown_corpus_and_missing_checkpoint(tmp_path: Path) -> None:
 def test_the_pretrained_model_loads_and_is_small(recipe: Recipe) -> None:
     folder = recipe.pretrained
     assert sum(path.stat().st_size for path in folder.iterdir()) < 12 * 1024 * 1024
-    assert recipe.copy_pretrained(recipe.home / "copied").joinpath("model.safetensors").is_file()
+    assert copy_pretrained(recipe, recipe.home / "copied").joinpath("model.safetensors").is_file()

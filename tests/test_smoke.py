@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from speechgate.config import load_experiment
+from speechgate.preparation import prepare
 from speechgate.recipe import Recipe
 
 RECORDED = Path(__file__).parent / "assets" / "losses" / "debug.csv"
@@ -23,7 +24,7 @@ def losses(home: Path) -> list[dict[str, str]]:
     torch.set_num_threads(1)
     try:
         recipe = Recipe("prompts", home / "data", home / "exp")
-        recipe.prepare("bundled")
+        prepare(recipe, "bundled")
         folder = recipe.train(load_experiment("debug", ["train.log_every=1"]))
     finally:
         torch.set_num_threads(threads)

@@ -7,8 +7,9 @@ from rich.table import Table
 from speechgate.decoding.decode import examples_of
 from speechgate.decoding.timing import times_against_dense
 from speechgate.errors import ConfigError
+from speechgate.hypotheses import decode_options, usual_search
 from speechgate.model.checkpoint import load_checkpoint
-from speechgate.recipe import Recipe, decode_options, usual_search
+from speechgate.recipe import Recipe
 from speechgate.runinfo import pick_device
 
 

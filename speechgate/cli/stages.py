@@ -39,10 +39,11 @@ def download(corpus: Corpus = "prompts", source: Source = "auto", data: Data = D
 @app.command()
 def prepare(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
     """Write the manifests of a corpus, downloading it first if need be, and a report of what was mended or left out."""
+    from speechgate import preparation
     from speechgate.recipe import CORPORA, Recipe
 
     recipe = Recipe(corpus, data)
-    recipe.prepare(source)
+    preparation.prepare(recipe, source)
     for name in recipe.corpora:
         Console().print(CORPORA[name].summary(data))
 
@@ -54,10 +55,11 @@ def embed(
     data: Data = DATA,
 ) -> None:
     """Write speaker embeddings into the manifests: a context for gates, 256 numbers a cut (needs resemblyzer)."""
+    from speechgate import preparation
     from speechgate.recipe import Recipe
 
     for each in parts_of(split):
-        for path in Recipe(corpus, data).embed(each):
+        for path in preparation.embed(Recipe(corpus, data), each):
             print(path)
 
 
@@ -91,6 +93,7 @@ def train(
     Prepares the corpus first if it is not.  With --task or --lang the results go to a folder of their own:
     exp/prompts/asr_fra for --task asr --lang fr.
     """
+    from speechgate import preparation
     from speechgate.config import load_experiment
     from speechgate.recipe import Recipe, with_gates
 
@@ -106,7 +109,7 @@ def train(
         for target in targets
     ]
     if not recipe.is_prepared:
-        recipe.prepare("auto")
+        preparation.prepare(recipe, "auto")
     for experiment in experiments:
         print(recipe.train(experiment, parts_of(task), parts_of(lang), init=init))
 
@@ -128,15 +131,18 @@ def decode(
 
     --name with --sparsity turns the budget dial of gates that have one: a decoding for each setting.
     """
-    from speechgate.recipe import Recipe, decode_options
+    from speechgate import hypotheses
+    from speechgate.recipe import Recipe
 
     recipe = Recipe(corpus, data, exp)
-    tasks, langs, options = parts_of(task), parts_of(lang), decode_options(conf) if conf else None
+    tasks, langs, options = parts_of(task), parts_of(lang), hypotheses.decode_options(conf) if conf else None
     for experiment, budget in experiments_of(name, stack, sparsity):
         folder = recipe.folder_of(experiment, tasks, langs)
         dense = recipe.dense_of(folder)
         for each in recipe.held_out(split):
-            print(recipe.decode(folder, each, tasks, langs, options, dense, deaf=dense is None, budget=budget))
+            print(
+                hypotheses.decode(recipe, folder, each, tasks, langs, options, dense, deaf=dense is None, budget=budget)
+            )
 
 
 @app.command()
@@ -151,7 +157,8 @@ def score(
     exp: Exp = EXP,
 ) -> None:
     """WER, CER, BLEU and chrF of what was decoded; everything decoded by default."""
-    from speechgate.recipe import Recipe, decoded_name, decodings
+    from speechgate.hypotheses import decoded_name, decodings
+    from speechgate.recipe import Recipe
     from speechgate.scoring.score import score_directory
 
     recipe = Recipe(corpus, exp=exp)
@@ -207,7 +214,8 @@ def report(
 ) -> None:
     """Write one page and results.json over everything that is decoded and scored: exp/<corpus>/report."""
     from speechgate.demo import write_page
-    from speechgate.recipe import Recipe, decodings
+    from speechgate.hypotheses import decodings
+    from speechgate.recipe import Recipe
 
     recipe = Recipe(corpus, data, exp)
     home = recipe.home_of(parts_of(task), parts_of(lang))

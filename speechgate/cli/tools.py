@@ -150,7 +150,8 @@ def transcribe(
 
     A recording that cannot be read is named and left out; the exit status is then 1.
     """
-    from speechgate.recipe import Recipe, decode_options
+    from speechgate.hypotheses import decode_options
+    from speechgate.recipe import Recipe
     from speechgate.transcribe.command import check_outputs, write_transcripts
     from speechgate.transcribe.transcriber import Transcriber
 

@@ -13,8 +13,9 @@ import torch
 from speechgate.audio import SAMPLE_RATE_HZ, Recording
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import AudioError
+from speechgate.hypotheses import decode_options
 from speechgate.model.checkpoint import load_checkpoint
-from speechgate.recipe import Recipe, decode_options
+from speechgate.recipe import Recipe
 from speechgate.runinfo import pick_device
 from speechgate.task import Task
 from speechgate.transcribe.known import Known

@@ -170,9 +170,10 @@ def wait_for_rows(home: Path, name: str, process: Any, rows: int) -> None:
 
 
 def prepare(home: Path) -> None:
+    from speechgate import preparation
     from speechgate.recipe import Recipe
 
-    Recipe("prompts", home / "data", home / "exp").prepare("bundled")
+    preparation.prepare(Recipe("prompts", home / "data", home / "exp"), "bundled")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from speechgate.config import load_experiment
 from speechgate.errors import ConfigError
 from speechgate.export.export import export
+from speechgate.hypotheses import decode
 from speechgate.model.checkpoint import load_checkpoint
 from speechgate.recipe import Recipe, with_gates
 from speechgate.scoring.score import score_directory
@@ -29,7 +30,7 @@ def test_whisper_goes_through_the_stages(tmp_path: Path) -> None:
     gated = recipe.train(gates, kinds, languages, init=dense)
     assert recipe.dense_of(gated) == dense
     assert recipe.dense_of(dense) is None
-    decoded = recipe.decode(gated, "test", kinds, languages, dense=dense)
+    decoded = decode(recipe, gated, "test", kinds, languages, dense=dense)
     record = json.loads((decoded / "decode.json").read_text())
     assert record["options"]["finish"] == "transformers"
     assert set(record["time_vs_dense"]) == {"asr:fra", "asr:spa", "st:fra-eng", "st:spa-eng"}
