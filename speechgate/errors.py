@@ -28,6 +28,10 @@ class CheckpointError(SpeechgateError):
     """A checkpoint that is missing, damaged, or belongs to another model; the message names the keys."""
 
 
+class BusyError(SpeechgateError):
+    """A folder that another process works in; the message names its host and pid."""
+
+
 class TrainingError(SpeechgateError):
     """A training that cannot go on: numbers that are not finite, or no memory left; the message names the cuts."""
 

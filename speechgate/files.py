@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    # Not the process's number: processes of two hosts that write one path may have the same.
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         with naming(path):
             yield temporary

@@ -8,7 +8,8 @@ from speechgate.data.tasks import parse_tasks
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import ConfigError
 from speechgate.recipe import Recipe
-from speechgate.runinfo import REPOSITORY, pick_device
+from speechgate.runinfo import pick_device
+from speechgate.shard import WHOLE, Shard
 
 
 def decode(
@@ -21,38 +22,39 @@ def decode(
     dense: Path | None = None,
     deaf: bool = False,
     budget: float | None = None,
+    shard: Shard = WHOLE,
 ) -> Path:
     """Decode a split with the checkpoint in ``folder``; timed against ``dense`` if given.
 
     ``budget`` turns the dial of gates that have one, to results of their own: decode_test_0.30.
     What was decoded already, by the same weights from the same manifest with the same options, is kept.
+    Of several processes each decodes its ``shard``; the folder is complete when it has decode.json.
     """
-    from speechgate.decoding.decode import decode_split, is_decoded  # here, because ESPnet takes seconds to load
-    from speechgate.model.checkpoint import load_checkpoint
+    from speechgate.decoding.split import Decoding, decode_split  # here, because ESPnet takes seconds to load
 
     if len(recipe.manifests(split)) > 1:
         raise ConfigError(f"{split} of a mix is several held-out sets: give {' or '.join(recipe.held_out(split))}")
-    tasks = parse_tasks(kinds, languages, recipe.available_tasks())
-    options = options or decode_options(usual_search(folder))
-    cuts = list(recipe.cuts(split))
-    out = _place_of(recipe, folder, kinds, languages) / decoded_name(split, budget)
-    inputs = (folder / "model.safetensors", *recipe.manifests(split).values())
-    if is_decoded(out, inputs, tasks, options, timed=dense is not None, deaf=deaf):
-        return out
-    device = pick_device()
-    return decode_split(
-        load_checkpoint(folder, device),
-        str(folder.relative_to(REPOSITORY)) if folder.is_relative_to(REPOSITORY) else str(folder),
-        cuts,
-        tasks,
-        options,
-        out,
-        corpus=recipe.name,
-        split=split,
-        dense=None if dense is None else load_checkpoint(dense, device),
-        deaf=deaf,
-        budget=budget,
+    [manifest] = recipe.manifests(split).values()
+    decoding = Decoding(
+        _place_of(recipe, folder, kinds, languages) / decoded_name(split, budget),
+        folder,
+        recipe.name,
+        split,
+        manifest,
+        parse_tasks(kinds, languages, recipe.available_tasks()),
+        options or decode_options(usual_search(folder)),
+        dense,
+        deaf,
+        budget,
     )
+    if decoding.is_done():
+        return decoding.folder
+    if left := decode_split(decoding, list(recipe.cuts(split)), pick_device(), shard):
+        print(
+            f"{decoding.folder}: shard {shard} is decoded; {len(left)} examples of others are not, "
+            f"the first {left[0].custom['cut_id']} for {left[0].custom['task']}"
+        )
+    return decoding.folder
 
 
 def _place_of(recipe: Recipe, folder: Path, kinds: Sequence[str], languages: Sequence[str]) -> Path:

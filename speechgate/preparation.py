@@ -3,31 +3,66 @@
 import shutil
 from pathlib import Path
 
+from speechgate.corpus.frame import Corpus
 from speechgate.errors import ConfigError
-from speechgate.files import write_json
+from speechgate.files import write_json, write_text
+from speechgate.locks import in_turn
 from speechgate.manifests.cuts import read_cuts, write_cuts
 from speechgate.manifests.leaks import find_leaks
 from speechgate.recipe import CORPORA, Recipe
 from speechgate.runinfo import pick_device
+from speechgate.shard import WHOLE, Shard
 
 
-def prepare(recipe: Recipe, source: str) -> None:
+def prepare(recipe: Recipe, source: str, shard: Shard = WHOLE) -> bool:
     """Download and prepare each corpus and train the tokens; what is done already is left alone.
+
+    Of several processes each converts its ``shard`` of the recordings; the one that ends last writes the manifests.
+
+    Returns:
+        Whether all is done: False where other shards are not converted yet.
 
     Raises:
         ConfigError: one source for several corpora.
     """
     if len(recipe.corpora) > 1 and source != "auto":
         raise ConfigError(f"source {source!r} cannot be that of {recipe.corpus}: prepare each corpus by itself first")
-    for name in recipe.corpora:
-        corpus = CORPORA[name]
-        if not (corpus.is_downloaded(recipe.data, source) and corpus.is_prepared(recipe.data)):
-            corpus.download(recipe.data, source)
+    if [name for name in recipe.corpora if not _prepare_corpus(recipe, name, source, shard)]:
+        return False
+    with in_turn(recipe.data / recipe.name / "lock"):
+        if len(recipe.corpora) > 1:
+            report_leaks(recipe)
+        recipe.tokenizer()
+    return True
+
+
+def _prepare_corpus(recipe: Recipe, name: str, source: str, shard: Shard) -> bool:
+    """Prepare one corpus, or this process's share of it; returns whether it is prepared."""
+    corpus, data, home = CORPORA[name], recipe.data, recipe.data / name
+
+    def is_done() -> bool:
+        return corpus.is_downloaded(data, source) and corpus.is_prepared(data)
+
+    if is_done():
+        return True
+    with in_turn(home / "lock"):
+        if not corpus.is_downloaded(data, source):
+            corpus.download(data, source)
+    if shard.count > 1 and isinstance(corpus, Corpus):  # `prompts` is too small to be shared out
+        converted = [home / "converted" / Shard(index, shard.count).name for index in range(shard.count)]
+        converted[shard.index].unlink(missing_ok=True)
+        corpus.convert(data, shard)
+        write_text(converted[shard.index], "")
+        lacking = [path.name for path in converted if not path.is_file()]
+        if lacking and not is_done():
+            print(f"{home}: shard {shard} is converted; others are not: {', '.join(lacking)}")
+            return False
+    with in_turn(home / "lock"):
+        if not is_done():
             shutil.rmtree(recipe.tokens, ignore_errors=True)  # they belong to the manifests written next
-            corpus.prepare(recipe.data)
-    if len(recipe.corpora) > 1:
-        report_leaks(recipe)
-    recipe.tokenizer()
+            corpus.prepare(data)
+            shutil.rmtree(home / "converted", ignore_errors=True)
+    return True
 
 
 def embed(recipe: Recipe, split: str) -> list[Path]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from speechgate.shard import local_rank
+
 PACKAGES = ("torch", "espnet", "lhotse", "lightning", "sentencepiece", "jiwer", "sacrebleu")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -55,5 +57,7 @@ def pick_device() -> torch.device:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
+    if rank := local_rank():  # processes side by side have a GPU each
+        torch.cuda.set_device(rank % torch.cuda.device_count())
     torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.device("cuda")

@@ -38,14 +38,19 @@ def download(corpus: Corpus = "prompts", source: Source = "auto", data: Data = D
 
 @app.command()
 def prepare(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
-    """Write the manifests of a corpus, downloading it first if need be, and a report of what was mended or left out."""
+    """Write the manifests of a corpus, downloading it first if need be, and a report of what was mended or left out.
+
+    Started by torchrun or as a Slurm array, each process converts its shard of the recordings, and the last one does
+    the rest.
+    """
     from speechgate import preparation
     from speechgate.recipe import CORPORA, Recipe
+    from speechgate.shard import started_shard
 
     recipe = Recipe(corpus, data)
-    preparation.prepare(recipe, source)
-    for name in recipe.corpora:
-        Console().print(CORPORA[name].summary(data))
+    if preparation.prepare(recipe, source, started_shard()):
+        for name in recipe.corpora:
+            Console().print(CORPORA[name].summary(data))
 
 
 @app.command()
@@ -130,19 +135,23 @@ def decode(
     """Write the hypotheses of trained models; gated ones are timed against the dense one.
 
     --name with --sparsity turns the budget dial of gates that have one: a decoding for each setting.
+    Started by torchrun or as a Slurm array, each process decodes its shard, and the last one joins them.
     """
     from speechgate import hypotheses
     from speechgate.recipe import Recipe
+    from speechgate.shard import started_shard
 
     recipe = Recipe(corpus, data, exp)
     tasks, langs, options = parts_of(task), parts_of(lang), hypotheses.decode_options(conf) if conf else None
+    shard = started_shard()
     for experiment, budget in experiments_of(name, stack, sparsity):
         folder = recipe.folder_of(experiment, tasks, langs)
         dense = recipe.dense_of(folder)
         for each in recipe.held_out(split):
-            print(
-                hypotheses.decode(recipe, folder, each, tasks, langs, options, dense, deaf=dense is None, budget=budget)
-            )
+            deaf = dense is None
+            out = hypotheses.decode(recipe, folder, each, tasks, langs, options, dense, deaf, budget, shard)
+            if (out / "decode.json").is_file():  # no shard is missing
+                print(out)
 
 
 @app.command()

@@ -5,18 +5,19 @@ stream, so that memory does not grow with the audio.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from speechgate.corpus.archives import Archive, fetch_archives, is_fetched, is_web
+from speechgate.corpus.audio import convert_all
 from speechgate.corpus.splits import SPLITS
-from speechgate.corpus.stream import stream_cuts
+from speechgate.corpus.stream import recordings, stream_cuts
 from speechgate.corpus.utterance import Utterance
 from speechgate.errors import ConfigError, DownloadError, ManifestError
 from speechgate.files import write_json
@@ -26,6 +27,7 @@ from speechgate.manifests.index import index_manifest
 from speechgate.manifests.leaks import Repeats, find_leaks
 from speechgate.manifests.quality import Quality, load_quality
 from speechgate.manifests.quality_report import quality_table, write_page
+from speechgate.shard import Shard, cores
 from speechgate.text.tokenizer import Units
 
 SCHEMA = 1
@@ -101,6 +103,17 @@ class Corpus:
             return False
         return made and all(path.is_file() for path in self.manifest_paths(data_dir).values())
 
+    def convert(self, data_dir: Path | str, shard: Shard, workers: int | None = None) -> None:
+        """Convert each ``shard.count``-th recording, in which `prepare`, on any machine, then finds its work done.
+
+        Raises:
+            DownloadError, ManifestError, OSError: as `prepare`.  A recording that cannot be read is left to it.
+        """
+        root, home = self._downloaded(data_dir), self.home(data_dir)
+        jobs = islice(recordings(self.read(root), root, home), shard.index, None, shard.count)
+        for _ in convert_all(jobs, workers or cores(), reuse=True):
+            pass
+
     def prepare(self, data_dir: Path | str, workers: int | None = None) -> dict[str, Path]:
         """Convert the recordings and write manifests, report.json, report.html and quarantine.jsonl.
 
@@ -118,7 +131,7 @@ class Corpus:
         with open_gate(quality, home / "quarantine.jsonl") as gate, ExitStack() as manifests:
             write = {split: manifests.enter_context(open_manifest(path)) for split, path in paths.items()}
             repeats = Repeats()
-            for split, cut in stream_cuts(self.read(root), root, home, gate, workers or os.cpu_count() or 1):
+            for split, cut in stream_cuts(self.read(root), root, home, gate, workers or cores()):
                 if gate.passes(cut, split):
                     repeats.add(cut, split)
                     write[split](cut)

@@ -5,7 +5,6 @@ in all languages, so that each recording has a transcript and up to four transla
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from speechgate.manifests.gate import open_gate
 from speechgate.manifests.leaks import Repeats, find_leaks
 from speechgate.manifests.quality import Quality, load_quality
 from speechgate.manifests.quality_report import write_page
+from speechgate.shard import cores
 from speechgate.text.normalize import normalize_for_training
 from speechgate.text.tokenizer import Units
 
@@ -90,7 +90,7 @@ def prepare(data_dir: Path | str, workers: int | None = None) -> dict[str, Path]
     report_path.unlink(missing_ok=True)  # it says that all else is there, so it goes first and comes last
     root = downloaded(data_dir).root
     corpus = read_corpus(root)
-    converted = _convert(corpus, home, workers or os.cpu_count() or 1)
+    converted = _convert(corpus, home, workers or cores())
     for data in corpus:
         _make_cuts(data, corpus, home, converted)
     splits, section = _judge(_split(corpus), corpus, home)

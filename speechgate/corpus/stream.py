@@ -19,6 +19,12 @@ from speechgate.manifests.gate import Gate
 _OVERHANG_SECONDS = 0.5
 
 
+def recordings(utterances: Iterable[Utterance], root: Path, home: Path) -> Iterator[tuple[Path, Path]]:
+    """The recordings of the utterances in which the reader found no problem: (source, its FLAC file to be)."""
+    for audio, _ in groupby(each.audio for each in utterances if not each.problem):
+        yield audio, _converted_path(audio, root, home)
+
+
 def stream_cuts(
     utterances: Iterable[Utterance], root: Path, home: Path, gate: Gate, workers: int
 ) -> Iterator[tuple[str, MonoCut]]:

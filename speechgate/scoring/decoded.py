@@ -92,6 +92,8 @@ def read_decoded(directory: Path) -> Decoded:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        if (directory / "parts").is_dir():
+            raise ConfigError(f"{directory} is decoded in part only: the same `speechgate decode` goes on") from error
         raise ConfigError(f"{path}: not found; decode into this directory first") from error
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: not JSON ({error}); decode again") from error

@@ -21,6 +21,7 @@ from speechgate.data.recombine import Recombiner
 from speechgate.errors import CheckpointError, ConfigError, TrainingError
 from speechgate.files import write_json, write_text
 from speechgate.gates.cost_ms import measure_ms
+from speechgate.locks import exclusive
 from speechgate.model.build import build_model, count_parameters
 from speechgate.model.checkpoint import Checkpoint, import_whisper, load_checkpoint, save_checkpoint
 from speechgate.runinfo import pick_device, run_info
@@ -32,7 +33,6 @@ from speechgate.training.checkpoints import Checkpoints, WholeFiles, newest, upd
 from speechgate.training.data_order import Stream, halved, record, stream_at
 from speechgate.training.description import describe_run, require_same
 from speechgate.training.distillation import DenseTeacher
-from speechgate.training.exclusive import exclusive
 from speechgate.training.lora import Adapters
 from speechgate.training.losses import loggers, merged
 from speechgate.training.module import TrainingModule
@@ -64,14 +64,17 @@ def train(
     Raises:
         ConfigError: neither a model nor ``init`` is given, or both; an unknown precision.
         CheckpointError: ``folder`` holds the training of another configuration (the message names the keys that
-            differ), another process trains there, or none of its checkpoints can be read.
+            differ), or none of its checkpoints can be read.
+        BusyError: another process trains there.
         TrainingError: the loss is not finite, or memory runs out.
         Stopped: a signal ended the run, after a checkpoint.
     """
     work = folder / "training"
     description = describe_run(experiment, tasks, init)
     processes = started()
-    with exclusive(work / "lock") if processes.rank == 0 else nullcontext():
+    advice = "wait for it, stop it, or choose another by --set name=..."
+    alone = exclusive(work / "lock", folder, "trains there", advice) if processes.rank == 0 else nullcontext()
+    with alone:
         if (folder / "description.json").is_file():
             earlier = json.loads((folder / "description.json").read_text())
             if require_same(folder, earlier, description):

@@ -15,7 +15,7 @@ import torch
 
 from speechgate.config import load_experiment
 from speechgate.data.batch import SAMPLE_RATE, Batch
-from speechgate.errors import CheckpointError, ConfigError, Stopped, TrainingError
+from speechgate.errors import BusyError, CheckpointError, ConfigError, Stopped, TrainingError
 from speechgate.recipe import Recipe
 from speechgate.training.checkpoints import Checkpoints, newest
 from speechgate.training.module import TrainingModule
@@ -109,8 +109,9 @@ def test_a_second_process_is_refused_with_the_first_ones_host_and_pid(home: Path
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from speechgate.training.exclusive import exclusive
-with exclusive(Path({str(lock)!r})):
+from speechgate.locks import exclusive
+lock = Path({str(lock)!r})
+with exclusive(lock, lock.parent, "trains there", "wait"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -118,7 +119,7 @@ with exclusive(Path({str(lock)!r})):
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(CheckpointError, match=f"process {holder.pid} on {os.uname().nodename} trains there"):
+        with pytest.raises(BusyError, match=f"process {holder.pid} on {os.uname().nodename} trains there"):
             train(home, "locked")
     finally:
         holder.send_signal(signal.SIGKILL)
