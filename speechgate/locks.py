@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from speechgate.errors import BusyError
+from speechgate.files import naming
 
 
 @contextmanager
@@ -29,7 +30,8 @@ def exclusive(path: Path, folder: Path, doing: str, advice: str) -> Iterator[Non
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as handle:
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with naming(path):
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.seek(0)
             raise BusyError(f"{folder} is in use: {_holder(handle.read(), doing)}; {advice}") from error
@@ -53,5 +55,6 @@ def in_turn(path: Path) -> Iterator[None]:
     """Hold the lock file ``path`` during the block, after whoever holds it now."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as handle:
-        fcntl.lockf(handle, fcntl.LOCK_EX)
+        with naming(path):
+            fcntl.lockf(handle, fcntl.LOCK_EX)
         yield
