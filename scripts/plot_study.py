@@ -1,6 +1,9 @@
 """Draw a study of gates: quality against the share of closed modules, and which modules each task uses.
 
-python scripts/plot_study.py EXP/CORPUS OUT.png --map EXPERIMENT
+    python scripts/plot_study.py EXP/CORPUS OUT.png --map EXPERIMENT
+
+Experiments are told by their names: dense; g_STACK_TARGET, a training each; dial_STACK, whose dial was turned; and the
+baselines shallow_STACK_TARGET and layerdrop_STACK_TARGET.
 """
 
 import argparse
@@ -13,7 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from speechgate.files import atomic_path
+from speechgate.scoring.decoded import by_task, read_decoded
 
+BASELINES = {"shallow": "x", "layerdrop": "+"}
 COLOURS = {"decoder": "#1f6fb4", "encoder": "#c4511d", "both": "#5b8c2a"}
 
 
@@ -31,12 +36,10 @@ def curve(folders: list[Path], metric: str) -> list[tuple[float, float]]:
 
 def module_use(folder: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Sites, tasks, and the share of utterances of each task in which a site is open (tasks, sites)."""
-    described = json.loads((folder / "decode.json").read_text())["sites"]
-    sites = [f"{stack}.{layer}.{kind}" for stack, layer, kind in described]
-    rows = [json.loads(line) for line in (folder / "hypotheses.jsonl").read_text().splitlines()]
-    tasks = sorted({row["task"] for row in rows})
-    use = [np.mean([[c == "1" for c in row["gates"]] for row in rows if row["task"] == task], axis=0) for task in tasks]
-    return sites, tasks, np.array(use)
+    decoded = read_decoded(folder)
+    groups = by_task(decoded.utterances)
+    use = [np.mean([[c == "1" for c in utterance.gates] for utterance in group], axis=0) for group in groups.values()]
+    return [str(site) for site in decoded.sites], [str(task) for task in groups], np.array(use)
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ def main() -> None:
     home: Path = arguments.corpus
     figure = plt.figure(figsize=(11, 7.2), layout="constrained")
     axes = figure.subplot_mosaic([["wer", "bleu"], ["map", "map"]], height_ratios=[3, 2])
-    for metric, label in (("wer", "WER, mean of the languages (%)"), ("bleu", "BLEU, mean of the pairs")):
+    for metric, quality in (("wer", "WER, mean of the languages (%)"), ("bleu", "BLEU, mean of the pairs")):
         ax = axes[metric]
         for stack, colour in COLOURS.items():
             separate = curve([each.parent for each in home.glob(f"g_{stack}_*/decode_test/scores.json")], metric)
@@ -56,16 +59,24 @@ def main() -> None:
             for points, style, label in ((separate, "o-", "a training each"), (dial, "s--", "one dial")):
                 if points:
                     ax.plot(*zip(*points, strict=True), style, color=colour, markersize=5, label=f"{stack}, {label}")
+            for name, marker in BASELINES.items():
+                points = curve([each.parent for each in home.glob(f"{name}_{stack}_*/decode_test/scores.json")], metric)
+                if points:
+                    ax.plot(*zip(*points, strict=True), marker, color=colour, markersize=8, label=f"{stack}, {name}")
         if not ax.lines:
             sys.exit(
                 f"{home}: no g_STACK_TARGET or dial_STACK has {metric} in decode_test*/scores.json; score them first"
             )
         dense = curve([home / "dense" / "decode_test"], metric)[0][1]
         ax.axhline(dense, color="black", linewidth=0.8, linestyle=":")
-        ax.annotate("dense", (88, dense), textcoords="offset points", xytext=(0, 3), fontsize=8)
-        ax.set(xlabel="modules of the gated stack closed (%)", ylabel=label)
+        ax.annotate(
+            "dense", (ax.get_xlim()[1], dense), ha="right", textcoords="offset points", xytext=(0, 3), fontsize=8
+        )
+        ax.set(xlabel="modules of the gated stack closed (%)", ylabel=quality)
         ax.spines[["top", "right"]].set_visible(False)
-    axes["wer"].set(yscale="log", yticks=[5, 10, 20, 50, 100, 500, 1000])
+    top = axes["wer"].get_ylim()[1]
+    axes["wer"].set(yscale="log", yticks=[tick for tick in (5, 10, 20, 50, 100, 500, 1000) if tick < top])
+    axes["wer"].minorticks_off()
     axes["wer"].yaxis.set_major_formatter("{x:g}")
     axes["wer"].legend(fontsize=8, frameon=False, loc="upper left")
     sites, tasks, use = module_use(home / arguments.map / "decode_test")
