@@ -14,13 +14,12 @@ from speechgate.runinfo import pick_device
 
 
 def bench_experiments(recipe: Recipe, names: Sequence[str]) -> Table:
-    """A table of the time of gated experiments against the dense one, measured turn by turn on the test split.
+    """A table of the time of gated experiments against the dense ones that they began as, measured turn by turn on the test split.
 
     Raises:
-        ConfigError: there is no gated experiment.
+        ConfigError: there is no gated experiment, or one has no gates.
     """
     device = pick_device()
-    dense_folder = recipe.folder_of("dense")
     folders = [recipe.folder_of(name) for name in names] or sorted(
         path.parent for path in recipe.home.glob("**/model.safetensors") if "gates_" in path.parent.name
     )
@@ -31,6 +30,9 @@ def bench_experiments(recipe: Recipe, names: Sequence[str]) -> Table:
     table.add_column("experiment")
     rows = {}
     for folder in folders:
+        dense_folder = recipe.dense_of(folder)
+        if dense_folder is None:
+            raise ConfigError(f"{folder} has no gates: nothing to time against its dense model")
         gated, dense = load_checkpoint(folder, device), load_checkpoint(dense_folder, device)
         rows[folder.name] = times_against_dense(gated, dense, examples, decode_options(usual_search(folder)))
     for task in next(iter(rows.values())):
