@@ -46,10 +46,11 @@ class TrainConfig:
     instead of weights; ``layer_decay`` multiplies the learning rate once for each layer below a stack's last one.
     ``accumulate`` batches make an update.  ``checkpoint_every`` and ``log_every`` count updates.  ``exact_resume``
     off begins a new data order at each resumption (docs/training.md).  ``on_oom``: "stop", or "halve" the seconds of
-    a batch and go on.  ``distill`` is the share of the decoder's loss that the predictions of the dense model ``init``
-    take from the reference (training/distillation.py).  The model that is kept has the mean weights of ``average``
-    validations: the "best" or the "last" (``average_of``); or with "ema" the moving average over updates, of decay
-    ``ema_decay``.
+    a batch and go on.  ``activation_checkpointing`` computes each layer's activations a second time in the backward
+    pass and keeps none (training/recompute.py).  ``distill`` is the share of the decoder's loss that the predictions
+    of the dense model ``init`` take from the reference (training/distillation.py).  The model that is kept has the
+    mean weights of ``average`` validations: the "best" or the "last" (``average_of``); or with "ema" the moving
+    average over updates, of decay ``ema_decay``.
     """
 
     updates: int = 1000
@@ -86,6 +87,7 @@ class TrainConfig:
     log_every: int = 20
     exact_resume: bool = True
     on_oom: str = "stop"
+    activation_checkpointing: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -3,7 +3,8 @@
 Shapes: B batch, T frames or tokens, D width, C context, L layers, K kinds, S gate sites.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -176,6 +177,17 @@ class Gates(nn.Module):
         for stack, gates_BS in self.gates_BS.items():
             mask_BS[:, self.sites_of(stack)] = gates_BS.detach().bool().cpu()
         return mask_BS
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """While this lasts gates are decided as ever, and not recorded: for a layer that is computed a second time."""
+        gates_BS, counted_BS = dict(self.gates_BS), dict(self.counted_BS)
+        scores = {stack: list(each) for stack, each in self.scores.items()}
+        decided = {stack: list(each) for stack, each in self._decided.items()}
+        try:
+            yield
+        finally:
+            self.gates_BS, self.counted_BS, self.scores, self._decided = gates_BS, counted_BS, scores, decided
 
     def _share_to_close(self, stack: str, device: torch.device) -> Tensor | None:
         """(B,) shares of the stack's cost, where the budget rule needs them."""

@@ -19,6 +19,7 @@ FREE = {  # a change neither alters what is trained nor asks for more of it
     "train.log_every",
     "train.exact_resume",
     "train.on_oom",
+    "train.activation_checkpointing",
 }
 SHOWN = 5  # differing keys in a message
 

@@ -39,6 +39,7 @@ from speechgate.training.module import TrainingModule
 from speechgate.training.moving_average import MovingAverage
 from speechgate.training.processes import Processes, started
 from speechgate.training.progress import ProgressLines
+from speechgate.training.recompute import recompute_layers
 from speechgate.training.trained import choose_trained
 from speechgate.training.watch import FiniteCheck, Throughput, describe
 from speechgate.whisper.config import WhisperConfig
@@ -119,6 +120,8 @@ def _session(
     recombiner = _recombiner(checkpoint, cuts["train"], config, init)
     choose_trained(checkpoint.model, config)
     adapters = None if config.lora is None else Adapters(checkpoint.model, config.lora)
+    if config.activation_checkpointing:
+        recompute_layers(checkpoint.model)
     vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
     clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
     module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, _teacher(config, init))

@@ -95,6 +95,11 @@ def test_more_updates_go_on_and_another_model_is_refused(home: Path, capsys: pyt
         train(home, "longer", "train.updates=3", "train.average=1")
 
 
+def test_activation_checkpointing_changes_no_loss_and_no_weight(home: Path) -> None:
+    train(home, "recomputed", "train.activation_checkpointing=true")
+    assert differences(home, "whole", "recomputed") == []
+
+
 def test_a_new_data_order_at_a_resumption_if_asked(home: Path) -> None:
     train(home, "reordered", "train.updates=2", "train.average=1", "train.exact_resume=false")
     folder = train(home, "reordered", "train.updates=4", "train.average=1", "train.exact_resume=false")
