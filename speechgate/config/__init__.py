@@ -8,7 +8,7 @@ from speechgate.config.experiment import CONF_DIR, Experiment, load_experiment, 
 from speechgate.config.gates import CONTEXTS, GatesConfig
 from speechgate.config.model import ENCODERS, ModelConfig, model_config
 from speechgate.config.reading import check_keys, choices, from_mapping, load_yaml, to_mapping, to_yaml
-from speechgate.config.training import LoraConfig, TeacherConfig, TrainConfig
+from speechgate.config.training import LoraConfig, NoiseConfig, ReverbConfig, TeacherConfig, TrainConfig
 
 __all__ = [
     "CONF_DIR",
@@ -18,6 +18,8 @@ __all__ = [
     "GatesConfig",
     "LoraConfig",
     "ModelConfig",
+    "NoiseConfig",
+    "ReverbConfig",
     "TeacherConfig",
     "TrainConfig",
     "check_keys",

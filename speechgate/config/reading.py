@@ -39,11 +39,14 @@ def from_mapping[T](cls: type[T], values: Mapping[str, Any], where: str) -> T:
     check_keys(where, values, fields)
     built = {}
     for key, value in values.items():
-        nested = dataclass_in(hints[key], value) if isinstance(value, Mapping) else None
-        if nested is not None:
-            value = from_mapping(nested, value, f"{where}.{key}")
-        else:
+        nested = dataclass_in(hints[key], value if isinstance(value, Mapping) else {})
+        if nested is None:
             value = _checked(f"{where}.{key}", value, fields[key])
+        elif isinstance(value, Mapping):
+            value = from_mapping(nested, value, f"{where}.{key}")
+        elif value is not None:
+            keys = ", ".join(field.name for field in dataclasses.fields(nested))
+            raise ConfigError(f"{where}.{key} is {value!r}: give a mapping with any of the keys: {keys}")
         built[key] = value
     try:
         return cls(**built)

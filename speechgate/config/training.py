@@ -34,6 +34,38 @@ class LoraConfig:
 
 
 @dataclass(frozen=True)
+class NoiseConfig:
+    """Noise added to a ``share`` of the examples, at a ratio of speech to noise drawn from ``snr_db`` (low, high).
+
+    ``sounds`` is a folder of recordings, or a manifest of lhotse's with cuts or recordings.
+    """
+
+    sounds: str
+    share: float = 0.5
+    snr_db: tuple[float, ...] = (5.0, 20.0)
+
+    def __post_init__(self) -> None:
+        _require_share("train.noise.share", self.share)
+        if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
+            raise ConfigError(f"train.noise.snr_db is {list(self.snr_db)}: give [lowest, highest], in dB")
+
+
+@dataclass(frozen=True)
+class ReverbConfig:
+    """Reverberation of a ``share`` of the examples.
+
+    ``responses`` is a folder or manifest of impulse responses; where it is empty, each example has a room of its own,
+    drawn by lhotse's fast generator (Luo and Yu, arXiv 2208.04101).
+    """
+
+    share: float = 0.5
+    responses: str = ""
+
+    def __post_init__(self) -> None:
+        _require_share("train.reverb.share", self.share)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run.
 
@@ -41,7 +73,8 @@ class TrainConfig:
     limit) ends the run by the clock, its schedules hurried along.  ``cache`` recordings are kept decoded in memory
     by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
     ``recombine`` is the share of ASR examples replaced by words of other recordings (see data/recombine.py); it needs
-    a checkpoint to continue from, whose CTC finds the words.
+    a checkpoint to continue from, whose CTC finds the words.  ``noise`` and ``reverb`` are added to examples as they
+    are loaded (data/augment.py); ``speed_perturb`` are the speeds that a batch is played at, drawn on the device.
     ``freeze`` names parameters that keep their values by patterns such as "encoder.*"; ``lora`` trains adapters
     instead of weights; ``layer_decay`` multiplies the learning rate once for each layer below a stack's last one.
     ``accumulate`` batches make an update.  ``checkpoint_every`` and ``log_every`` count updates.  ``exact_resume``
@@ -75,6 +108,8 @@ class TrainConfig:
     precision: str = "auto"
     speed_perturb: tuple[float, ...] = ()
     recombine: float = 0.0
+    noise: NoiseConfig | None = None
+    reverb: ReverbConfig | None = None
     teacher: TeacherConfig | None = None
     distill: float = 0.0
     validate_every: int = 200
@@ -110,3 +145,10 @@ class TrainConfig:
             raise ConfigError(
                 "train.lora freezes all but what train.lora.full names: no train.freeze, no train.gated_only"
             )
+
+
+def _require_share(key: str, share: float) -> None:
+    if not 0.0 < share <= 1.0:
+        raise ConfigError(
+            f"{key} is {share}: the share of the examples, 0 < share <= 1; leave the section out for none"
+        )

@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from speechgate.data.augment import Augmentation
 from speechgate.data.recombine import Recombiner, load_chain
 from speechgate.data.tasks import reference
 from speechgate.data.vectors import load_vectors
@@ -166,6 +167,7 @@ class ExampleDataset(torch.utils.data.Dataset):
         cache: int = 0,
         recombine: Recombiner | None = None,
         vectors: Mapping[str, int] | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         """``cache``: how many recordings to keep decoded in memory; ``recombine`` replaces examples (see there)."""
         self.tokenizer = tokenizer
@@ -173,13 +175,16 @@ class ExampleDataset(torch.utils.data.Dataset):
         self.cache = cache
         self.recombine = recombine
         self.vectors = vectors
+        self.augment = augment
         self.kept: dict[str, Tensor] = {}
 
     def __getitem__(self, cuts: Any) -> Batch:
         chosen = list(cuts) if self.recombine is None else [self.recombine(cut) for cut in cuts]
-        return make_batch(
-            chosen, self.tokenizer, self.min_seconds, lambda cut: load_chain(cut, self._load), self.vectors
-        )
+        return make_batch(chosen, self.tokenizer, self.min_seconds, self._heard, self.vectors)
+
+    def _heard(self, cut: Cut) -> Tensor:
+        samples_N = load_chain(cut, self._load)
+        return samples_N if self.augment is None else self.augment(cut.id, samples_N)
 
     def _load(self, cut: Cut) -> Tensor:
         name = (cut.custom or {}).get("cut_id", cut.id)  # an example's id has its task too

@@ -14,6 +14,7 @@ from lhotse.utils import Seconds
 from torch.utils.data import DataLoader
 
 from speechgate.config import TrainConfig
+from speechgate.data.augment import Augmentation
 from speechgate.data.batch import ExampleDataset
 from speechgate.data.recombine import Recombiner
 from speechgate.data.tasks import as_example, expand, expanded, has_task
@@ -100,6 +101,7 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
     skip: int = 0,
+    augment: Augmentation | None = None,
 ) -> DataLoader:
     """An endless loader of batches of about ``config.max_duration`` seconds, examples of similar length together.
 
@@ -115,7 +117,8 @@ def train_loader(
     examples = chain.from_iterable(islice(each, HARDEST_AMONG) for each in sets)
     first = list(islice(cycle(hardest(examples, config.max_duration)), max(2, world_size * config.accumulate)))
     order = DataOrder(first[rank::world_size], sampler, skip)
-    return _loader(order, ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors), config.workers)
+    dataset = ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors, augment)
+    return _loader(order, dataset, config.workers)
 
 
 class DataOrder:

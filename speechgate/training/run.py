@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Time
 from lightning.pytorch.strategies import DDPStrategy
 
 from speechgate.config import Experiment, TrainConfig
+from speechgate.data.augment import Augmentation
 from speechgate.data.loaders import eval_loader, train_loader, usable
 from speechgate.data.recombine import Recombiner
 from speechgate.errors import CheckpointError, ConfigError, TrainingError
@@ -63,7 +64,7 @@ def train(
         cuts: "train" and "dev" cuts.
 
     Raises:
-        ConfigError: neither a model nor ``init`` is given, or both; an unknown precision.
+        ConfigError: neither a model nor ``init`` is given, or both; an unknown precision; no noise where it should be.
         CheckpointError: ``folder`` holds the training of another configuration (the message names the keys that
             differ), or none of its checkpoints can be read.
         BusyError: another process trains there.
@@ -112,6 +113,8 @@ def _session(
     done = update_of(last)
     if done > config.updates:
         raise ConfigError(f"train.updates is {config.updates}, but {folder} has had {done} updates: give at least that")
+    stream = stream_at(work, done, config)
+    augment = Augmentation(config.noise, config.reverb, stream.seed) if config.noise or config.reverb else None
     L.seed_everything(config.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
     checkpoint = _start(experiment, tokenizer, tasks, init)
@@ -128,7 +131,6 @@ def _session(
     keeper = Checkpoints(work / "checkpoints", config)
     average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
     trainer = _trainer(config, work, clock, keeper, average, done, processes)
-    stream = stream_at(work, done, config)
     if trainer.is_global_zero:
         record(work, stream)
     min_seconds = checkpoint.config.min_seconds
@@ -143,6 +145,7 @@ def _session(
         trainer.global_rank,
         trainer.world_size,
         stream.to_pass_over(done, config.accumulate),
+        augment,
     )
     dev_batches = eval_loader(
         usable(cuts["dev"], config),

@@ -90,6 +90,7 @@ def test_what_is_saved_with_a_checkpoint_reads_back():
         ({"precision": 16}, r"here\.precision: 16 is not of type str"),
         ({"speed_perturb": 0.9}, r"here\.speed_perturb: 0\.9 is not of type tuple"),
         ({"teacher": {"model": "x", "wieght": 1.0}}, r"here\.teacher: 'wieght' is not known; did you mean 'weight'"),
+        ({"noise": "musan"}, r"here\.noise is 'musan': give a mapping with any of the keys: sounds, share, snr_db"),
         ({"teacher": {}}, r"here\.teacher: .*model"),
     ],
 )

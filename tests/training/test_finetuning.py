@@ -23,6 +23,7 @@ KINDS = {
     "lora and gates": (LORA,),
     "ema": EMA,
     "distilled": ("train.distill=0.5",),
+    "noisy": ("gates=null", "train.noise={sounds: HOME/data, snr_db: [0, 10]}", "train.reverb.share=0.5"),
     "frozen": ("train.freeze=['encoder.*']", "train.average=1"),
 }
 
@@ -52,7 +53,8 @@ def train(home: Path, name: str, *overrides: str) -> Path:
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not_with_an_ordinary_checkpoint(
     home: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    overrides = ("model=null", "init=start", "train.updates=8", "train.validate_every=4", *KINDS[kind])
+    shared = ("model=null", "init=start", "train.updates=8", "train.validate_every=4")
+    overrides = (*shared, *(each.replace("HOME", str(home)) for each in KINDS[kind]))
     name = kind.replace(" ", "_")
     whole = train(home, f"{name}_whole", *overrides)
     die_at(monkeypatch, update=5)
@@ -68,6 +70,9 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not_with_an_ordinary_checkp
     assert changed
     if "lora" in kind:
         assert all(key.endswith(("linear_q.weight", "w_1.weight")) or ".after_norm." in key for key in changed)
+    if kind == "noisy":
+        train(home, "clean", *shared, "gates=null")
+        assert differences(home, "noisy_whole", "clean")
     if kind == "frozen":
         assert not any(key.startswith("encoder.") for key in changed)
 
