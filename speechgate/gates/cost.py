@@ -57,6 +57,11 @@ class CostTable:
         """(J,) float64: MACs of the joints, such as the merge of each encoder layer's branches."""
         return self._joints_JM @ torch.tensor(monomials(frames, steps, beam), dtype=torch.float64)
 
+    def stack_coefficients(self, stack: str) -> Tensor:
+        """(M,) float64: what ``monomials`` is multiplied by for a whole stack, joints included."""
+        own_S = torch.tensor([site.stack == stack for site in self.sites])
+        return self._sites_SM[own_S].sum(0) + self._joints_JM[(self._members_JS & own_S).any(1)].sum(0)
+
     def fixed_macs(self, feature_frames: int, frames: int, steps: int, beam: int) -> float:
         """What no gate can close: subsampling, CTC's and the decoder's output layers, and the predictors.
 

@@ -28,6 +28,7 @@ class TrainingModule(L.LightningModule):
 
     Attributes:
         batch: the one at work, for the message if memory runs out.
+        frames_B: the encoder's frames of the last batch, on the CPU.
         gradient_norm: of the last update, before it was clipped.
     """
 
@@ -50,6 +51,7 @@ class TrainingModule(L.LightningModule):
         self.seconds_used = seconds_used
         self.minutes = 0.0
         self.batch: Batch | None = None
+        self.frames_B = torch.zeros(0)
         self.gradient_norm = torch.zeros(())
         self.teacher: WhisperTeacher | None = None
         self.dense = dense
@@ -122,6 +124,7 @@ class TrainingModule(L.LightningModule):
         loss, parts, encoder_out_BTD, lengths_B = hybrid_loss(
             self.model, batch, self.config.ctc_weight, self.config.distill, logits_BLV
         )
+        self.frames_B = lengths_B
         if self.teacher is not None and self.training:
             frame, offset = student_frames(self.model.frontend.hop_length)
             target_BUD = self.teacher(batch.speech_BN)

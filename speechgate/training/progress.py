@@ -57,7 +57,12 @@ class ProgressLines(L.Callback):
 def _speed(metrics: dict[str, float]) -> str:
     if "speed/audio_hours_an_hour" not in metrics:
         return ""
-    return (
+    text = (
         f"{metrics['speed/audio_hours_an_hour']:.0f} h of audio an hour, padding {metrics['speed/padding']:.0%}, "
         f"waiting for data {metrics['speed/data_wait']:.0%}"
     )
+    if "speed/tflop_a_second" in metrics:
+        text += f", {metrics['speed/tflop_a_second']:.3g} TFLOP/s"
+    if "speed/mfu" in metrics:
+        text += f" ({metrics['speed/mfu']:.0%} of the peak)"
+    return text

@@ -12,8 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lhotse.cut import Cut
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Timer
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.callbacks import Timer
 
 from speechgate.config import Experiment, TrainConfig
 from speechgate.data.augment import Augmentation
@@ -30,19 +29,20 @@ from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
 from speechgate.training.alignment import align_words
 from speechgate.training.calibrate import calibrate
-from speechgate.training.checkpoints import Checkpoints, WholeFiles, newest, update_of, validation_interval
+from speechgate.training.checkpoints import Checkpoints, newest, update_of
+from speechgate.training.compute import BatchFlops, cost_table
 from speechgate.training.data_order import Stream, halved, record, stream_at
 from speechgate.training.description import describe_run, require_same
 from speechgate.training.distillation import DenseTeacher
 from speechgate.training.lora import Adapters
-from speechgate.training.losses import loggers, merged
+from speechgate.training.losses import merged
 from speechgate.training.module import TrainingModule
 from speechgate.training.moving_average import MovingAverage
 from speechgate.training.processes import Processes, started
-from speechgate.training.progress import ProgressLines
 from speechgate.training.recompute import recompute_layers
 from speechgate.training.trained import choose_trained
-from speechgate.training.watch import FiniteCheck, Throughput, describe
+from speechgate.training.trainer import make_trainer
+from speechgate.training.watch import Throughput, describe
 from speechgate.whisper.config import WhisperConfig
 
 
@@ -122,15 +122,18 @@ def _session(
         checkpoint.model.gates.cost_S.copy_(measure_ms(checkpoint.model.to(pick_device())))
     recombiner = _recombiner(checkpoint, cuts["train"], config, init)
     choose_trained(checkpoint.model, config)
+    table = cost_table(checkpoint.model)
     adapters = None if config.lora is None else Adapters(checkpoint.model, config.lora)
     if config.activation_checkpointing:
         recompute_layers(checkpoint.model)
     vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
+    flops = None if table is None else BatchFlops(table, checkpoint.model, config.ctc_weight)
     clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
     module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, _teacher(config, init))
     keeper = Checkpoints(work / "checkpoints", config)
     average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
-    trainer = _trainer(config, work, clock, keeper, average, done, processes)
+    throughput = Throughput(config.log_every * config.accumulate, flops)
+    trainer = make_trainer(config, work, clock, keeper, average, throughput, done, processes)
     if trainer.is_global_zero:
         record(work, stream)
     min_seconds = checkpoint.config.min_seconds
@@ -224,56 +227,6 @@ def _recombiner(
     aligned = align_words(checkpoint, usable(cuts, config))
     checkpoint.model.train()
     return Recombiner(aligned, config.recombine, config.seed)
-
-
-def _trainer(
-    config: TrainConfig,
-    work: Path,
-    clock: Timer,
-    keeper: Checkpoints,
-    average: MovingAverage | None,
-    done: int,
-    processes: Processes,
-) -> L.Trainer:
-    device = pick_device()
-    precision: Any = config.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if device.type == "cuda" else "32-true"
-    if precision not in ("bf16-mixed", "32-true"):
-        raise ConfigError(f"train.precision: {precision!r} is not known; choose from: auto, bf16-mixed, 32-true")
-    callbacks: list[L.Callback] = [
-        clock,
-        FiniteCheck(work),
-        LearningRateMonitor(),
-        Throughput(config.log_every * config.accumulate),
-        ProgressLines(config.updates),
-    ]
-    if config.patience:
-        callbacks.append(EarlyStopping("valid/loss", patience=config.patience))
-    if average is not None:
-        callbacks.append(average)
-    callbacks.append(keeper)  # last, for what it saves holds the state of the others
-    one_branch = config.ctc_weight in (0.0, 1.0)  # then CTC's output layer or the decoder takes no part
-    return L.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=processes.local,
-        num_nodes=processes.nodes,
-        strategy=DDPStrategy(find_unused_parameters=one_branch) if processes.world > 1 else "auto",
-        precision=precision,
-        max_steps=config.updates,
-        accumulate_grad_batches=config.accumulate,
-        val_check_interval=validation_interval(config) * config.accumulate,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=config.log_every,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        callbacks=callbacks,
-        logger=loggers(work, done),
-        plugins=[WholeFiles(), processes.environment],
-    )
 
 
 def _out_of_memory(trainer: L.Trainer, module: TrainingModule, stream: Stream, error: Exception) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from speechgate.data.batch import SAMPLE_RATE, TAIL_SAMPLES, Batch
 from speechgate.errors import TrainingError
 from speechgate.files import atomic_path
+from speechgate.training.compute import BatchFlops, peak_tflops
 
 NAMED = 20  # cut ids in a message
 
@@ -25,19 +26,24 @@ def describe(batch: Batch) -> str:
 
 @dataclass
 class Throughput(L.Callback):
-    """Logs, every ``every`` batches, what passed since: hours of audio an hour, padding, waiting for data.
+    """Logs, every ``every`` batches, what passed since: hours of audio an hour, padding, waiting for data, arithmetic.
 
-    Validation and the writing of checkpoints are not counted.
+    The arithmetic is a device's own: TFLOP/s of useful work (``speechgate.training.compute``) and, on a card of known
+    peak, their share in it (MFU).  Validation and the writing of checkpoints are not counted.
     """
 
     every: int
+    flops: BatchFlops | None  # None: of this model it is not known
     audio_seconds: float = 0.0
     padded_seconds: float = 0.0
     step_seconds: float = 0.0
     wait_seconds: float = 0.0
+    operations: float = 0.0
+    peak_tflops: float | None = None
     mark: float = field(default_factory=time.perf_counter)
 
-    def on_train_start(self, *args: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        self.peak_tflops = peak_tflops(trainer.strategy.root_device)
         self.mark = time.perf_counter()
 
     def on_validation_end(self, *args: Any) -> None:
@@ -51,6 +57,8 @@ class Throughput(L.Callback):
         rows = len(batch)
         self.audio_seconds += (int(batch.speech_lengths.sum()) - TAIL_SAMPLES * rows) / SAMPLE_RATE
         self.padded_seconds += batch.speech_BN.numel() / SAMPLE_RATE
+        if self.flops is not None:
+            self.operations += self.flops(batch, module.frames_B)
         if (index + 1) % self.every:
             return
         total = self.step_seconds + self.wait_seconds
@@ -59,8 +67,12 @@ class Throughput(L.Callback):
             "padding": 1 - self.audio_seconds / self.padded_seconds,
             "data_wait": self.wait_seconds / total,
         }
+        if self.flops is not None:
+            values["tflop_a_second"] = self.operations / total / 1e12
+            if self.peak_tflops is not None:
+                values["mfu"] = values["tflop_a_second"] / self.peak_tflops
         module.log_dict({f"speed/{name}": value for name, value in values.items()}, batch_size=rows)
-        self.audio_seconds = self.padded_seconds = self.step_seconds = self.wait_seconds = 0.0
+        self.audio_seconds = self.padded_seconds = self.step_seconds = self.wait_seconds = self.operations = 0.0
 
     def _pass(self, waiting: bool) -> None:
         now = time.perf_counter()
