@@ -77,7 +77,8 @@ class TrainConfig:
     are loaded (data/augment.py); ``speed_perturb`` are the speeds that a batch is played at, drawn on the device.
     ``freeze`` names parameters that keep their values by patterns such as "encoder.*"; ``lora`` trains adapters
     instead of weights; ``layer_decay`` multiplies the learning rate once for each layer below a stack's last one.
-    ``accumulate`` batches make an update.  ``checkpoint_every`` and ``log_every`` count updates.  ``exact_resume``
+    ``accumulate`` batches make an update.  ``checkpoint_every`` and ``log_every`` count updates.  ``wandb`` names a
+    project of Weights & Biases to log to as well.  ``exact_resume``
     off begins a new data order at each resumption (docs/training.md).  ``on_oom``: "stop", or "halve" the seconds of
     a batch and go on.  ``activation_checkpointing`` computes each layer's activations a second time in the backward
     pass and keeps none (training/recompute.py).  ``distill`` is the share of the decoder's loss that the predictions
@@ -120,6 +121,7 @@ class TrainConfig:
     accumulate: int = 1
     checkpoint_every: int = 200
     log_every: int = 20
+    wandb: str = ""
     exact_resume: bool = True
     on_oom: str = "stop"
     activation_checkpointing: bool = False

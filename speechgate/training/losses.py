@@ -6,13 +6,19 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from speechgate.training.weights_and_biases import WandbRun
 
-def loggers(work: Path, update: int) -> list[Logger]:
-    """CSV and TensorBoard for the session that begins at ``update``; what was undone before it is not shown."""
-    return [
+
+def loggers(work: Path, update: int, wandb_project: str = "") -> list[Logger]:
+    """CSV and TensorBoard for the session that begins at ``update``; what was undone before it is not shown.
+
+    With the name of a project, Weights & Biases too (see ``WandbRun``).
+    """
+    found: list[Logger] = [
         CSVLogger(work / "metrics", name="", version=f"from-{update:08d}"),
         TensorBoardLogger(work, name="tensorboard", version="", purge_step=update or None),
     ]
+    return [*found, WandbRun(wandb_project, work)] if wandb_project else found
 
 
 def merged(work: Path) -> str:

@@ -31,7 +31,7 @@ def make_trainer(
     """The trainer of one session, which begins after ``done`` updates.
 
     Raises:
-        ConfigError: an unknown precision.
+        ConfigError: an unknown precision, or Weights & Biases is asked for and cannot be had.
     """
     device = pick_device()
     precision: Any = config.precision
@@ -69,6 +69,6 @@ def make_trainer(
         enable_model_summary=False,
         enable_checkpointing=False,
         callbacks=callbacks,
-        logger=loggers(work, done),
+        logger=loggers(work, done, config.wandb if processes.rank == 0 else ""),
         plugins=[WholeFiles(), processes.environment],
     )
