@@ -69,6 +69,22 @@ def embed(
 
 
 @app.command()
+def pack(
+    corpus: Corpus = "prompts",
+    split: Annotated[str, typer.Option(help="several with commas")] = "train",
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
+    data: Data = DATA,
+) -> None:
+    """Pack the recordings of a corpus into tar files (lhotse Shar), from which its manifests then have them."""
+    from speechgate.data.pack import pack
+    from speechgate.recipe import Recipe
+
+    for each in parts_of(split):
+        for manifest in Recipe(corpus, data).manifests(each).values():
+            print(pack(manifest, workers))
+
+
+@app.command()
 def tokenize(corpus: Corpus = "prompts", data: Data = DATA) -> None:
     """Train the tokens of a corpus."""
     from speechgate.recipe import Recipe

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechgate.data.augment import Augmentation
 from speechgate.data.recombine import Recombiner, load_chain
+from speechgate.data.shar import in_memory
 from speechgate.data.tasks import reference
 from speechgate.data.vectors import load_vectors
 from speechgate.errors import AudioError
@@ -76,6 +77,7 @@ def load_audio(cut: Cut) -> Tensor:
     if recording.sampling_rate != SAMPLE_RATE or recording.num_channels != 1:
         found = f"{recording.num_channels} channels at {recording.sampling_rate} Hz"
         raise AudioError(f"{where} has {found}: convert it to one at {SAMPLE_RATE} Hz, or prepare the corpus again")
+    cut = in_memory(cut)
     try:
         samples = cut.load_audio()
     except Exception as error:  # of whichever decoder lhotse tried last

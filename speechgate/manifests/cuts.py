@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from lhotse import CutSet, MonoCut
@@ -35,6 +36,11 @@ def read_cuts(path: Path | str) -> CutSet:
     if not path.is_file():
         raise ManifestError(f"no manifest {path}: run `prepare` first")
     return CutSet(_ManifestIterator(path))
+
+
+def is_packed(path: Path | str) -> bool:
+    """Whether the recordings of a manifest lie in shards (see ``speechgate.data.pack``)."""
+    return any(cut.recording.sources[0].type == "shar" for cut in islice(read_cuts(path), 1))
 
 
 class _ManifestIterator(LazyManifestIterator):

@@ -18,7 +18,7 @@ from lhotse.utils import Seconds
 
 from speechgate.errors import ManifestError
 from speechgate.files import atomic_path, write_json
-from speechgate.manifests.cuts import check_cut, read_cuts
+from speechgate.manifests.cuts import check_cut, is_packed, read_cuts
 from speechgate.manifests.leaks import Repeats
 from speechgate.task import Task
 
@@ -70,7 +70,7 @@ def index_manifest(path: Path, large: int = LARGE) -> ManifestIndex:
         pass  # none yet, or an older form
     plain = _count(path) | {"made_from": made_from, "shards": []}
     if plain["cuts"] > large:
-        plain["shards"] = _shard(path)
+        plain["shards"] = _split(path) if is_packed(path) else _shard(path)
     write_json(kept, plain)
     return _from_plain(path, plain)
 
@@ -107,6 +107,22 @@ def _count(path: Path) -> dict[str, Any]:
 
 def _shard_path(path: Path, language: str) -> Path:
     return path.with_name(f"{path.name.removesuffix('.jsonl.gz')}.{language}.jsonl.gz")
+
+
+def _split(path: Path) -> list[str]:
+    """Write the lines of each language of a packed manifest as they come; return the languages.
+
+    Their order is random already, and the one in which their recordings are read fastest.
+    """
+    with ExitStack() as files, gzip.open(path, "rb") as lines:
+        opened: dict[str, gzip.GzipFile] = {}
+        for line in lines:
+            language = _language(line, path)
+            if language not in opened:
+                temporary = files.enter_context(atomic_path(_shard_path(path, language)))
+                opened[language] = files.enter_context(gzip.GzipFile(temporary, "wb", 1))
+            opened[language].write(line)
+    return sorted(opened)
 
 
 def _shard(path: Path) -> list[str]:
