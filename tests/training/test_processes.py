@@ -22,7 +22,8 @@ PLAIN = ("train.speed_perturb=[]", "model.encoder.dropout_rate=0.0", "gates=null
 def test_two_processes_with_half_the_batch_agree_with_one_and_stop_and_resume_together(tmp_path: Path) -> None:
     prepare(tmp_path)
     assert finish(tmp_path, "one", (*PLAIN, "train.accumulate=2")) == 0
-    first = start_two(tmp_path, "two", PLAIN)
+    recomputed = (*PLAIN, "train.activation_checkpointing=true")
+    first = start_two(tmp_path, "two", recomputed)
     checkpoints = tmp_path / "exp/prompts/two/training/checkpoints"
     while first[1].is_alive() and not list(checkpoints.glob("update-*.ckpt")):
         first[1].join(0.05)
@@ -31,7 +32,7 @@ def test_two_processes_with_half_the_batch_agree_with_one_and_stop_and_resume_to
     for process in first:
         process.join()
     if any(process.exitcode != 0 for process in first):
-        for process in (second := start_two(tmp_path, "two", PLAIN)):
+        for process in (second := start_two(tmp_path, "two", recomputed)):
             process.join()
         assert [process.exitcode for process in second] == [0, 0]
     (one, weights), (two, other_weights) = result(tmp_path, "one"), result(tmp_path, "two")

@@ -50,7 +50,9 @@ def whisper(folder: Path) -> Any:
     return load_whisper(WhisperConfig(str(folder), dropout=0.2), TASKS)[0]
 
 
-def two_steps(model: Any, gates: GatesConfig | None, recompute: bool) -> tuple[Tensor, TrainingModule]:
+def two_steps(
+    model: Any, gates: GatesConfig | None, recompute: bool, mixed: bool = False
+) -> tuple[Tensor, TrainingModule]:
     """The losses of two batches, and the module with the sum of their gradients."""
     if gates is not None:
         torch.manual_seed(0)
@@ -63,15 +65,17 @@ def two_steps(model: Any, gates: GatesConfig | None, recompute: bool) -> tuple[T
     losses = []
     for index in range(2):
         seed_batch(0, 0, index)
-        loss = module.training_step(random_batch([6_000, 4_000, 5_000], list(TASKS), index), index)
+        batch = random_batch([6_000, 4_000, 5_000], list(TASKS), index)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = module.training_step(batch, index)
         loss.backward()
         losses.append(loss.detach())
     return torch.stack(losses), module
 
 
-def require_same(make: Any, gates: GatesConfig | None) -> None:
-    losses, plain = two_steps(make(), gates, recompute=False)
-    other_losses, recomputed = two_steps(make(), gates, recompute=True)
+def require_same(make: Any, gates: GatesConfig | None, mixed: bool = False) -> None:
+    losses, plain = two_steps(make(), gates, recompute=False, mixed=mixed)
+    other_losses, recomputed = two_steps(make(), gates, recompute=True, mixed=mixed)
     assert torch.equal(losses, other_losses)
     others = dict(recomputed.named_parameters())
     assert list(others) == [name for name, _ in plain.named_parameters()]
@@ -98,6 +102,11 @@ def test_losses_gradients_statistics_and_recorded_gates_are_those_without(encode
 
 def test_gates_of_heads_and_channels():
     require_same(lambda: espnet("e_branchformer"), GROUPS)
+
+
+@pytest.mark.parametrize("kind", ["one decision", "layer by layer"])
+def test_in_mixed_precision(kind):
+    require_same(lambda: espnet("e_branchformer"), GATES[kind], mixed=True)
 
 
 @pytest.mark.parametrize("kind", GATES)
@@ -139,6 +148,32 @@ def test_a_step_takes_less_memory(kind):
         return memory.peak
 
     assert peak(True) < 0.35 * peak(False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("kind", ["dense", "one decision", "layer by layer"])
+def test_on_a_gpu(kind):
+    def step(recompute: bool) -> tuple[float, Tensor, int]:
+        model = espnet("e_branchformer", layers=8, width=64).cuda()
+        gates = GATES[kind]
+        if gates is not None:
+            attach(model, gates, LANGUAGES)
+        if recompute:
+            recompute_layers(model)
+        module = TrainingModule(model, TrainConfig(), gates, lambda: 0.0).cuda().train()
+        batch = random_batch([160_000] * 3, list(TASKS)).to("cuda")
+        seed_batch(0, 0, 0)
+        torch.cuda.reset_peak_memory_stats()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = module.training_step(batch, 0)
+        loss.backward()
+        squares = [each.grad.float().square().sum() for each in module.parameters() if each.grad is not None]
+        return float(loss), torch.stack(squares), torch.cuda.max_memory_allocated()
+
+    (loss, squares, peak), (other_loss, other_squares, other_peak) = step(False), step(True)
+    assert loss == other_loss
+    torch.testing.assert_close(squares, other_squares, rtol=1e-2, atol=1e-6)  # sums over threads come in any order
+    assert other_peak < 0.7 * peak
 
 
 def test_a_model_without_numbered_layers_is_refused():
