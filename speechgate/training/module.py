@@ -160,6 +160,7 @@ class TrainingModule(L.LightningModule):
             for task, value in sparsity.items():
                 self.log(f"train/sparsity/{stack}/{task}", value, batch_size=len(batch))
         self.log("train/gate_noise", self.model.gates.noise)
+        self.log("train/gate_temperature", self.model.gates.temperature)
         # the task loss is summed over an utterance: scale the penalty alike, so that alpha means the same for any data
         tokens = batch.decoder_in_lengths.float().mean()
         return gates.alpha * penalty_scale(self.progress, gates) * tokens * total

@@ -38,7 +38,7 @@ class ProgressLines(L.Callback):
         remaining = (now - self.started) / max(1, step - self.first) * (self.updates - step)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         shown = {name: value for name, value in metrics.items() if name.startswith(SHOWN) and name.count("/") == 1}
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if "gate_noise" not in name)
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if "gate_" not in name)
         text = f"update {step}/{self.updates}, {int(remaining // 60)}:{int(remaining % 60):02d} left  {losses}"
         speed = _speed(metrics)
         if self.bar is not None:

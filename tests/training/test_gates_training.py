@@ -49,6 +49,16 @@ def test_an_update_trains_what_is_to_be_trained_and_saves_as_before(kind):
     assert list(module.model.state_dict()) == list(module_of(**KINDS[kind]).model.state_dict())
 
 
+def test_noise_and_temperature_are_logged_as_the_schedule_has_them(monkeypatch):
+    module = module_of(temperature=2.0, final_temperature=0.5, settle=0.4)
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(TrainingModule, "progress", 0.9)
+    module.training_step(random_batch([6_000], [TASKS[0]]), 0)
+    assert logged["train/gate_temperature"] == pytest.approx(2.0 * 0.25**0.9)
+    assert logged["train/gate_noise"] == pytest.approx(0.0)
+
+
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 def test_multipliers_climb_while_the_target_is_missed():
     module = module_of(penalty="lagrangian", target=0.9)
