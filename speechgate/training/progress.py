@@ -65,4 +65,6 @@ def _speed(metrics: dict[str, float]) -> str:
         text += f", {metrics['speed/tflop_a_second']:.3g} TFLOP/s"
     if "speed/mfu" in metrics:
         text += f" ({metrics['speed/mfu']:.0%} of the peak)"
+    if "speed/memory_gib" in metrics:
+        text += f", {metrics['speed/memory_gib']:.1f} GiB"
     return text

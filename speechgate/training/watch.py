@@ -29,7 +29,8 @@ class Throughput(L.Callback):
     """Logs, every ``every`` batches, what passed since: hours of audio an hour, padding, waiting for data, arithmetic.
 
     The arithmetic is a device's own: TFLOP/s of useful work (``speechgate.training.compute``) and, on a card of known
-    peak, their share in it (MFU).  Validation and the writing of checkpoints are not counted.
+    peak, their share in it (MFU); so is the most memory of a GPU that tensors have had.  Validation and the writing of
+    checkpoints are not counted.
     """
 
     every: int
@@ -71,6 +72,8 @@ class Throughput(L.Callback):
             values["tflop_a_second"] = self.operations / total / 1e12
             if self.peak_tflops is not None:
                 values["mfu"] = values["tflop_a_second"] / self.peak_tflops
+        if trainer.strategy.root_device.type == "cuda":
+            values["memory_gib"] = torch.cuda.max_memory_allocated(trainer.strategy.root_device) / 2**30
         module.log_dict({f"speed/{name}": value for name, value in values.items()}, batch_size=rows)
         self.audio_seconds = self.padded_seconds = self.step_seconds = self.wait_seconds = self.operations = 0.0
 

@@ -13,13 +13,15 @@ from tests.gates.test_context import random_batch
 from tests.model.tiny import TASKS
 
 
-def logged(monkeypatch: pytest.MonkeyPatch, throughput: Throughput, peak: float | None) -> list[dict[str, float]]:
+def logged(
+    monkeypatch: pytest.MonkeyPatch, throughput: Throughput, peak: float | None, device: str = "cpu"
+) -> list[dict[str, float]]:
     """What four batches log: each is waited for half a second and computed in one and a half."""
     now = 0.0
     monkeypatch.setattr(watch.time, "perf_counter", lambda: now)
     monkeypatch.setattr(watch, "peak_tflops", lambda device: peak)
     rows: list[dict[str, float]] = []
-    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device(device)))
     module = SimpleNamespace(frames_B=torch.tensor([20, 10]), log_dict=lambda values, batch_size: rows.append(values))
     throughput.on_train_start(trainer, module)
     batch = random_batch([16_000, 8_000], list(TASKS[:2]))
@@ -51,6 +53,13 @@ def test_hours_padding_waiting_and_arithmetic(monkeypatch):
         assert row["speed/mfu"] == pytest.approx(0.25)
     assert given == [[20, 10]] * 4
     assert _speed(rows[0]) == "2 h of audio an hour, padding 27%, waiting for data 25%, 3 TFLOP/s (25% of the peak)"
+
+
+def test_the_memory_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: {"cuda": 3 * 2**29}[device.type])
+    row = logged(monkeypatch, Throughput(4, None), None, "cuda")[0]
+    assert row["speed/memory_gib"] == 1.5
+    assert _speed(row).endswith("waiting for data 25%, 1.5 GiB")
 
 
 def test_without_a_known_peak_or_cost_nothing_is_made_up(monkeypatch):
