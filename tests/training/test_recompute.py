@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from speechgate.config import GatesConfig, TrainConfig
+from speechgate.config import GatesConfig, LoraConfig, TrainConfig
 from speechgate.errors import ConfigError
 from speechgate.gates.attach import attach
+from speechgate.training.lora import Adapters
 from speechgate.training.module import TrainingModule
 from speechgate.training.randomness import seed_batch
 from speechgate.training.recompute import recompute_layers
@@ -102,6 +103,16 @@ def test_losses_gradients_statistics_and_recorded_gates_are_those_without(encode
 
 def test_gates_of_heads_and_channels():
     require_same(lambda: espnet("e_branchformer"), GROUPS)
+
+
+def test_with_low_rank_adapters():
+    def adapted() -> Any:
+        model = espnet("e_branchformer")
+        torch.manual_seed(0)
+        Adapters(model, LoraConfig(("*.linear_q", "*.w_1"), rank=2, dropout=0.2))
+        return model
+
+    require_same(adapted, None)
 
 
 @pytest.mark.parametrize("kind", ["one decision", "layer by layer"])
