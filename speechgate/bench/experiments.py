@@ -15,7 +15,7 @@ from speechgate.runinfo import pick_device
 
 
 def bench_experiments(recipe: Recipe, names: Sequence[str]) -> Table:
-    """A table of the time of gated experiments against the dense ones that they began as, turn by turn on the test split.
+    """A table of the time of gated experiments against the dense ones that they began as, turn by turn on test.
 
     Raises:
         ConfigError: there is no gated experiment, or one has no gates.
