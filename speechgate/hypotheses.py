@@ -10,6 +10,7 @@ from speechgate.errors import ConfigError
 from speechgate.recipe import Recipe
 from speechgate.runinfo import pick_device
 from speechgate.shard import WHOLE, Shard
+from speechgate.text.vocabulary import learnt_vocabulary
 
 
 def decode(
@@ -23,12 +24,17 @@ def decode(
     deaf: bool = False,
     budget: float | None = None,
     shard: Shard = WHOLE,
+    vocabulary: bool = False,
 ) -> Path:
     """Decode a split with the checkpoint in ``folder``; timed against ``dense`` if given.
 
     ``budget`` turns the dial of gates that have one, to results of their own: decode_test_0.30.
     What was decoded already, by the same weights from the same manifest with the same options, is kept.
     Of several processes each decodes its ``shard``; the folder is complete when it has decode.json.
+    ``vocabulary`` writes each language with its own tokens alone.
+
+    Raises:
+        CheckpointError: these were not learnt.
     """
     from speechgate.decoding.split import Decoding, decode_split  # here, because ESPnet takes seconds to load
 
@@ -46,6 +52,7 @@ def decode(
         dense,
         deaf,
         budget,
+        learnt_vocabulary(recipe.vocabulary_of(folder)) if vocabulary else None,
     )
     if decoding.is_done():
         return decoding.folder

@@ -8,7 +8,7 @@ recipes/<corpus>/pretrained/        the small dense checkpoint that comes with t
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,7 @@ from speechgate.runinfo import REPOSITORY
 from speechgate.task import Task, to_iso3
 from speechgate.text.normalize import normalize_for_training
 from speechgate.text.tokenizer import Tokenizer, Units
+from speechgate.text.vocabulary import FILE as VOCABULARY
 
 _FRAMED = (europarl_st, covost2, fleurs, must_c, mtedx, voxpopuli, mls, common_voice, mboshi, own)
 CORPORA: dict[str, ModuleType | Corpus] = {"prompts": prompts} | {each.CORPUS.name: each.CORPUS for each in _FRAMED}
@@ -153,16 +154,16 @@ class Recipe:
         if (self.tokens / "tokens.txt").is_file():
             return Tokenizer.load(self.tokens)
         tasks, cuts = self.available_tasks(), self.cuts("train")
-        texts: list[str] = []
-        for task in tasks:
-            of_task = cuts.of_language(task.src) if isinstance(cuts, LargeCuts) else cuts
-            found = (normalize_for_training(reference(cut, task), task.tgt) for cut in of_task if has_task(cut, task))
-            texts += islice(found, TOKENIZER_TEXTS)
+        texts = [text for task in tasks for text in islice(texts_of(cuts, task), TOKENIZER_TEXTS)]
         units: Units = "unigram" if any(CORPORA[name].units == "unigram" for name in self.corpora) else "char"
         vocab_size = max(CORPORA[name].vocab_size for name in self.corpora)
         tokenizer = Tokenizer.train(texts, tasks, units, vocab_size, byte_fallback=units != "char")
         tokenizer.save(self.tokens)
         return tokenizer
+
+    def vocabulary_of(self, folder: Path) -> Path:
+        """Where the vocabulary of a checkpoint lies: beside it, or beside its results if it comes with the recipe."""
+        return (self.home / "dense" if folder == self.pretrained else folder) / VOCABULARY
 
     def configurations(self, gated: bool = False) -> list[Path]:
         """What is trained by default: the phases of the dense model, or the gates on it.
@@ -193,6 +194,10 @@ class Recipe:
                 return folder
         known = sorted(str(path.parent.relative_to(self.home)) for path in self.home.glob("**/model.safetensors"))
         raise CheckpointError(f"no checkpoint {places[0]}; trained here: {', '.join(known) or 'none'}")
+
+    def checkpoint_of(self, name: str) -> Path:
+        """The checkpoint folder that ``name`` is, or that of the experiment ``name``."""
+        return Path(name) if (Path(name) / "config.yaml").is_file() else self.folder_of(name)
 
     def train(
         self,
@@ -227,6 +232,12 @@ class Recipe:
         if not (dense / "model.safetensors").is_file():
             raise CheckpointError(f"{dense}, which {folder} was trained on, is gone: it is what it is timed against")
         return self.dense_of(dense) or dense
+
+
+def texts_of(cuts: list[Cut] | LargeCuts, task: Task) -> Iterator[str]:
+    """What the decoder is taught to write in ``task``."""
+    of_task = cuts.of_language(task.src) if isinstance(cuts, LargeCuts) else cuts
+    return (normalize_for_training(reference(cut, task), task.tgt) for cut in of_task if has_task(cut, task))
 
 
 def with_gates(experiment: Experiment, stack: str | None, target: float | None) -> Experiment:

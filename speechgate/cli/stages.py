@@ -145,6 +145,9 @@ def decode(
     sparsity: Sparsity = "",
     stack: Stack = "decoder",
     split: Split = "test",
+    vocabulary: Annotated[
+        bool, typer.Option("--vocabulary", help="write each language with the tokens that `vocabulary` learnt alone")
+    ] = False,
     data: Data = DATA,
     exp: Exp = EXP,
 ) -> None:
@@ -165,7 +168,9 @@ def decode(
         dense = recipe.dense_of(folder)
         for each in recipe.held_out(split):
             deaf = dense is None
-            out = hypotheses.decode(recipe, folder, each, tasks, langs, options, dense, deaf, budget, shard)
+            out = hypotheses.decode(
+                recipe, folder, each, tasks, langs, options, dense, deaf, budget, shard, vocabulary=vocabulary
+            )
             if (out / "decode.json").is_file():  # no shard is missing
                 print(out)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from speechgate.cli.options import DATA, EXP, Corpus, Data, Exp, Name, app, parts_of
+from speechgate.cli.options import DATA, EXP, Corpus, Data, Exp, Langs, Name, Split, Tasks, app, parts_of
 from speechgate.errors import ConfigError
 
 
@@ -52,6 +52,68 @@ def compare(
     from speechgate.scoring.decoded import read_decoded
 
     Console().print(comparison_table(read_decoded(baseline), read_decoded(system)))
+
+
+@app.command()
+def vocabulary(
+    checkpoint: Annotated[str, typer.Argument(help="experiment, a folder of exp/<corpus>, or any checkpoint folder")],
+    coverage: Annotated[
+        float, typer.Option(help="share of the training text's tokens that the list covers; 1 is every token seen")
+    ] = 1.0,
+    corpus: Corpus = "prompts",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Learn from training text which tokens each target language needs: vocabulary.json beside the checkpoint.
+
+    decode --vocabulary then computes these rows of the output layer alone; changes --vocabulary counts what differs.
+    """
+    from speechgate.recipe import Recipe
+    from speechgate.vocabulary import learn
+
+    recipe = Recipe(corpus, data, exp)
+    path, learnt = learn(recipe, recipe.checkpoint_of(checkpoint), coverage)
+    for language, tokens in learnt.languages.items():
+        of_dev = "" if tokens.held_out is None else f", {tokens.held_out:.2%} of dev's"
+        print(f"{language}  {len(tokens.ids)} of {learnt.size} tokens: {tokens.covered:.2%} of training text{of_dev}")
+    print(path)
+
+
+@app.command()
+def changes(
+    checkpoint: Annotated[str, typer.Argument(help="experiment, a folder of exp/<corpus>, or any checkpoint folder")],
+    vocabulary: Annotated[bool, typer.Option("--vocabulary", help="with the tokens that `vocabulary` learnt")] = False,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
+    corpus: Corpus = "prompts",
+    task: Tasks = "",
+    lang: Langs = "",
+    conf: Annotated[str, typer.Option(help="conf/decode name or path; beam by default, whisper for Whisper")] = "",
+    split: Split = "test",
+    data: Data = DATA,
+    exp: Exp = EXP,
+) -> None:
+    """Decode a split as usual and as the options say, in turns: how many hypotheses change, and the time of both.
+
+    Writes changes_<split>.json beside the decodings.
+    """
+    from speechgate.bench.changes import changes_table, decoding_changes
+    from speechgate.decoding.execution import Execution
+    from speechgate.recipe import Recipe
+
+    recipe = Recipe(corpus, data, exp)
+    for each in recipe.held_out(split):
+        path, found = decoding_changes(
+            recipe,
+            recipe.checkpoint_of(checkpoint),
+            each,
+            parts_of(task),
+            parts_of(lang),
+            conf,
+            Execution(precision=precision),
+            vocabulary,
+        )
+        Console().print(changes_table(found))
+        print(path)
 
 
 @app.command()
@@ -156,7 +218,7 @@ def transcribe(
     from speechgate.transcribe.transcriber import Transcriber
 
     check_outputs(files, form, output_dir)
-    folder = Path(model) if (Path(model) / "model.safetensors").is_file() else Recipe(corpus, exp=exp).folder_of(model)
+    folder = Recipe(corpus, exp=exp).checkpoint_of(model)
     transcriber = Transcriber(
         folder, sparsity=sparsity, options=decode_options(conf), window_seconds=window, fill_seconds=fill
     )
@@ -186,8 +248,7 @@ def export(
     from speechgate.recipe import Recipe
     from speechgate.task import Task
 
-    is_folder = (Path(checkpoint) / "config.yaml").is_file()
-    source = Path(checkpoint) if is_folder else Recipe(corpus, data, exp).folder_of(checkpoint)
+    source = Recipe(corpus, data, exp).checkpoint_of(checkpoint)
     cuts = [] if manifest is None else list(read_cuts(manifest))
     wanted = Task.parse(f"{task}:{src}-{tgt}" if tgt else f"{task}:{src}")
     print(export_checkpoint(source, wanted, form, out, cuts, sparsity))

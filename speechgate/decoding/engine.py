@@ -8,7 +8,7 @@ Shapes: B batch, N samples, T encoder frames, V vocabulary, S gate sites.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ from speechgate.model.checkpoint import Checkpoint
 from speechgate.model.espnet_compat import TransformerDecoder, make_pad_mask
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokens
+from speechgate.text.vocabulary import Vocabulary
 
 NARROWED = 512  # decoder modules with some of their groups, kept at most
 
@@ -61,9 +62,18 @@ class Engine:
     """Decodes batches with one checkpoint.  Closed modules do not run; utterances do not influence each other.
 
     Weights are prepared for ``execution`` when the engine is made: one that trains on needs a new engine.
+
+    With a ``vocabulary`` texts are written with their language's tokens alone, whose rows of the output layer are
+    gathered once a language.  Scores are then log-probabilities among these tokens, so they are higher.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: SearchOptions, execution: Execution = DEFAULT) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: SearchOptions,
+        execution: Execution = DEFAULT,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
         self.model = checkpoint.model.eval()
         self.execution = execution
         self.tokenizer = checkpoint.tokenizer
@@ -78,6 +88,8 @@ class Engine:
         self._kernels: EncoderKernels = execution.encoder(self.model)
         self._narrow = lru_cache(NARROWED)(lambda layer, kind, open_G: self._dense.layers[layer][kind].only(open_G))
         self._graphs = StepGraphs()
+        self.vocabulary = vocabulary
+        self._writing = cache(self._in_language)
 
     @torch.inference_mode()
     def decode(
@@ -113,14 +125,17 @@ class Engine:
             macs, dense = self.cost.utterance_macs(
                 open_BS[i], features, int(frames_B[i]), steps, self.options.beam_size
             )
+            left_out = (self._dense.output.macs - self._writing(self._language(tasks[i])).output.macs) * (
+                steps * self.options.beam_size
+            )
             decoded.append(
                 Decoded(
                     text=self.tokenizer.decode(tokens),
                     ctc_text=ctc_texts[i],
                     hypotheses=tuple(hypotheses),
                     open_S=tuple(open_BS[i].tolist()),
-                    macs=macs,
-                    macs_dense=dense,
+                    macs=macs - left_out,
+                    macs_dense=dense - left_out,
                 )
             )
         return decoded
@@ -171,20 +186,23 @@ class Engine:
         tasks: Sequence[Task],
         open_BS: Tensor,
     ) -> list[list[Hypothesis]]:
-        """Search for each utterance with its own decoder gates; utterances of the same kind of task together.
+        """Search for each utterance with its own decoder gates.
 
-        CTC takes part in ASR alone: it knows the transcript in the spoken language, not the translation.
+        Utterances of the same kind of task are searched together; with a vocabulary, those that are written in the
+        same language too, since tokens of a neighbour's language would change an utterance's probabilities.  CTC takes
+        part in ASR alone: it knows the transcript in the spoken language, not the translation.
         """
         prompts = [self.tokenizer.prompt(task) for task in tasks]
         sites = [i for i, site in enumerate(self.cost.sites) if site.stack == "decoder"]
         found: list[list[Hypothesis]] = [[] for _ in tasks]
-        for kind in dict.fromkeys(task.kind for task in tasks):
-            rows = [row for row, task in enumerate(tasks) if task.kind == kind]
+        groups = [(task.kind, self._language(task)) for task in tasks]
+        for kind, language in dict.fromkeys(groups):
+            rows = [row for row, group in enumerate(groups) if group == (kind, language)]
             options = self.options if kind == "asr" else replace(self.options, ctc_weight=0.0)
             index = torch.tensor(rows)
             longest = int(frames_B[index].max())
             at = index.to(encoder_out_BTD.device)
-            weights, open_RM = self._weights(open_BS[index][:, sites])
+            weights, open_RM = self._weights(open_BS[index][:, sites], language)
             hypotheses = search(
                 weights,
                 None if log_probs_BTV is None or options.ctc_weight == 0 else log_probs_BTV[at, :longest],
@@ -206,12 +224,22 @@ class Engine:
         closed = () if self.specialised is None else self.specialised.closed
         return torch.tensor([str(site) not in closed for site in self.cost.sites])
 
-    def _weights(self, open_RS: Tensor) -> tuple[DecoderWeights, Tensor | None]:
+    def _language(self, task: Task) -> str | None:
+        """The language that the output layer is to write; None with a vocabulary of all tokens."""
+        return None if self.vocabulary is None else task.tgt
+
+    def _in_language(self, language: str | None) -> DecoderWeights:
+        if self.vocabulary is None or language is None:
+            return self._dense
+        return self._dense.writing(self.vocabulary.ids(language))
+
+    def _weights(self, open_RS: Tensor, language: str | None = None) -> tuple[DecoderWeights, Tensor | None]:
         """The blocks that utterances with these masks need, and which of them runs for which (all: None)."""
+        dense = self._writing(language)
         if self.specialised is not None:
-            return self._dense, None  # of the modules that are left
+            return dense, None  # of the modules that are left
         groups = groups_of(self.cost.sites, "decoder")
-        return self._dense.for_rows(open_RS.unflatten(1, (-1, sum(groups))), groups, self._narrow)
+        return dense.for_rows(open_RS.unflatten(1, (-1, sum(groups))), groups, self._narrow)
 
 
 def search_tokens(tokens: Tokens) -> SearchTokens:

@@ -43,7 +43,7 @@ class Execution:
         Raises:
             ConfigError: the device cannot do what is asked for.
         """
-        weight = weights.output.weight
+        weight = weights.output.linear.weight
         if self.cuda_graph and weight.device.type != "cuda":
             raise ConfigError("cuda_graph: the model is not on a GPU")
         if weight.device.type == "cuda":

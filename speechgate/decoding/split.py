@@ -33,6 +33,7 @@ from speechgate.model.checkpoint import Checkpoint, load_checkpoint
 from speechgate.runinfo import REPOSITORY, device_name, run_info
 from speechgate.shard import WHOLE, Shard, deal
 from speechgate.task import Task
+from speechgate.text.vocabulary import load_vocabulary
 
 SCHEMA = 1
 
@@ -42,7 +43,7 @@ class Decoding:
     """What a folder of results holds: the ``tasks`` of a split, decoded by a checkpoint.
 
     ``checkpoint`` and ``dense``, which it is timed against, are folders; ``deaf`` adds the deaf baselines; ``budget``
-    is the share to skip, for gates with a budget dial.
+    is the share to skip, for gates with a budget dial; ``vocabulary`` is a file with the tokens of each language.
     """
 
     folder: Path
@@ -55,10 +56,12 @@ class Decoding:
     dense: Path | None = None
     deaf: bool = False
     budget: float | None = None
+    vocabulary: Path | None = None
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        return self.checkpoint / "config.yaml", self.checkpoint / "model.safetensors", self.manifest
+        learnt = () if self.vocabulary is None else (self.vocabulary,)
+        return self.checkpoint / "config.yaml", self.checkpoint / "model.safetensors", self.manifest, *learnt
 
     def is_done(self) -> bool:
         """Whether the folder holds all of this already, made after its inputs."""
@@ -67,6 +70,7 @@ class Decoding:
             return False
         record = json.loads(path.read_text(encoding="utf-8"))
         same = record.get("tasks") == [str(task) for task in self.tasks] and record["options"] == self.recorded_options
+        same = same and (record.get("vocabulary") is None) == (self.vocabulary is None)
         return (
             same and (self.dense is None or bool(record["time_vs_dense"])) and (not self.deaf or bool(record["deaf"]))
         )
@@ -100,7 +104,8 @@ def decode_split(
     checkpoint = load_checkpoint(decoding.checkpoint, device)
     if decoding.budget is not None:
         checkpoint.turn(decoding.budget)
-    engine = Engine(checkpoint, decoding.options)
+    vocabulary = None if decoding.vocabulary is None else load_vocabulary(decoding.vocabulary, checkpoint.tokenizer)
+    engine = Engine(checkpoint, decoding.options, vocabulary=vocabulary)
     examples = examples_of(cuts, decoding.tasks)
     pieces = pieces_of(examples, decoding.deaf)
     parts, turn = decoding.parts, decoding.folder / "parts" / "lock"
@@ -189,7 +194,7 @@ def _write_results(
     times = {}
     if decoding.dense is not None:
         dense = load_checkpoint(decoding.dense, device)
-        times = times_against_dense(checkpoint, dense, examples, decoding.options)
+        times = times_against_dense(checkpoint, dense, examples, decoding.options, engine.vocabulary)
     path = decoding.checkpoint
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -201,6 +206,7 @@ def _write_results(
         "sparsity_target": checkpoint.sparsity_target,
         "sites": [[part for part in astuple(site) if part != ""] for site in engine.cost.sites],
         "options": decoding.recorded_options,
+        "vocabulary": None if engine.vocabulary is None else engine.vocabulary.summary(),
         "device": ", ".join(sorted({line["device"] for _, line in real})),
         "threads": torch.get_num_threads(),
         "wall_seconds": sum(line["wall_seconds"] for _, line in real),

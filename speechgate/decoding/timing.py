@@ -19,6 +19,7 @@ from speechgate.gates.allocation import spread_dither
 from speechgate.gates.context import Context
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.task import Task
+from speechgate.text.vocabulary import Vocabulary
 
 UTTERANCES = 8  # a task, of median length
 STEPS = 40  # output tokens of each
@@ -26,11 +27,15 @@ REPEATS = 5
 
 
 def times_against_dense(
-    gated: Checkpoint, dense: Checkpoint, examples: Sequence[Cut], options: SearchOptions
+    gated: Checkpoint,
+    dense: Checkpoint,
+    examples: Sequence[Cut],
+    options: SearchOptions,
+    vocabulary: Vocabulary | None = None,
 ) -> dict[str, float]:
     """Seconds with ``gated`` over seconds with ``dense`` for each task: whole inference of one batch of waveforms."""
     fixed = replace(options, fixed_steps=STEPS, max_length_ratio=0.0, min_length_ratio=0.0)
-    engines = [Engine(gated, fixed), Engine(dense, fixed)]
+    engines = [Engine(checkpoint, fixed, vocabulary=vocabulary) for checkpoint in (gated, dense)]
     ratios = {}
     for task in sorted({cut.custom["task"] for cut in examples}):
         cuts = sorted((cut for cut in examples if cut.custom["task"] == task), key=lambda cut: cut.duration)

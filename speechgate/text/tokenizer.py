@@ -44,6 +44,7 @@ class Tokens(Protocol):
     tasks: tuple[str, ...]
     token_list: list[str]
     specials: frozenset[int]
+    bytes: frozenset[int]
     sos: int
     eos: int
     blank: Any  # None where the model has no CTC
@@ -61,6 +62,7 @@ class Tokenizer:
     """Encode normalised text; know the special symbols.
 
     ``token_list`` is every token in the order of the ids; ``specials`` the ids that are not pieces of text;
+    ``bytes`` those of single bytes, of which any text can be made (none without byte fallback);
     ``suppressed`` and ``suppressed_first`` pieces of text never to be written, or not as the first one: none here.
     """
 
@@ -90,6 +92,7 @@ class Tokenizer:
         self._complete = len(self._piece_of) == len(text)
         self._token_of = {piece: token for token, piece in self._piece_of.items()}
         self.specials = frozenset(range(len(self.token_list))) - self._piece_of.keys()
+        self.bytes = frozenset(i for i, piece in self._piece_of.items() if self._pieces.is_byte(piece))
         self.blank, self.unk, self.na = (self._ids[symbol] for symbol in _FIRST[:3])
         self.sos, self.eos, self.sop = (self._ids[symbol] for symbol in _LAST)
 

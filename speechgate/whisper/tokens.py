@@ -30,6 +30,7 @@ class WhisperTokens:
         languages, tasks: this project's symbols ("<deu>", "<asr>", "<st_eng>") that prompts can be made of.
         token_list: every token in the order of the ids.
         specials: the ids that are not text.
+        bytes: those of single bytes, of which any text can be made.
         suppressed, suppressed_first: ids that Whisper's generation never writes, or not as the first token.
         added: the symbols after Whisper's own vocabulary.
     """
@@ -62,6 +63,8 @@ class WhisperTokens:
         known = [self._pieces.id_to_token(i) or f"<|{i}|>" for i in range(self._whisper_size)]
         self.token_list: list[str] = [*known, *self.added]
         self.specials = frozenset(range(self.eos, len(self.token_list)))
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        self.bytes = frozenset(i for i, token in enumerate(self.token_list[: self.eos]) if token in alphabet)
         self._language_ids = self._languages()
         self._task_ids = {"<asr>": self._known(_TRANSCRIBE), "<st_eng>": self._known(_TRANSLATE)}
         for place, symbol in enumerate(self.added, self._whisper_size):

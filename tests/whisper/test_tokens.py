@@ -83,3 +83,8 @@ def test_an_english_whisper_is_refused(tmp_path: Path) -> None:
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing_here"):
         load_whisper(WhisperConfig(str(tmp_path / "nothing_here")), [])
+
+
+def test_any_text_can_be_written_with_single_bytes(tokens: WhisperTokens) -> None:
+    assert len(tokens.bytes) == 256
+    assert not tokens.bytes & tokens.specials

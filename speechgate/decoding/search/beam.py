@@ -1,7 +1,7 @@
 """Label-synchronous beam search over a batch of utterances.
 
 Shapes: B utterances still searched, J hypotheses held of each (one at first, then K = beam_size), C candidate tokens
-of a hypothesis, T frames, D width, V tokens.
+of a hypothesis, T frames, D width, V tokens, R of them that the output layer has rows for.
 
 The reference is ESPnet's ``BatchBeamSearch`` (pre-beam on the decoder's scores, CTC over what follows the prompt, end
 detection after eq. 50 of Watanabe et al., 2017), or transformers' beam search (see ``ranked``): same hypotheses,
@@ -44,7 +44,8 @@ def search(
     """Find the best hypotheses of every utterance of a batch.
 
     Args:
-        weights: the decoder's modules that are open for any utterance.
+        weights: the decoder's modules that are open for any utterance.  Where its output layer has the rows of some
+            tokens alone (``DecoderWeights.writing``), probabilities are shared among these.
         ctc_log_probs_BTV: the CTC head's log-probabilities; may be None where ``options.ctc_weight`` is 0.
         encoder_out_BTD: encoder output, padded; it decides the device.
         lengths_B: frames of each utterance, at least 1.
@@ -63,10 +64,10 @@ def search(
         is not finite, or where every hypothesis was shorter than ``options.min_length_ratio`` allows.
 
     Raises:
-        ConfigError: the beam is wider than the vocabulary, CTC is weighted but missing, or prompts or lengths are not
-            as they should be.
+        ConfigError: the beam is wider than the vocabulary, that lacks <eos>, CTC is weighted but missing, or prompts or
+            lengths are not as they should be.
     """
-    _check(weights, ctc_log_probs_BTV, lengths_B, prompts, options)
+    _check(weights, ctc_log_probs_BTV, lengths_B, prompts, options, tokens)
     lengths_B = lengths_B.to(encoder_out_BTD.device, torch.int64)
     if open_BM is not None and bool(open_BM.all()):
         open_BM = None
@@ -130,14 +131,16 @@ class _Search:
         prompts_BP = torch.tensor([[tokens.sos, *prompt] for prompt in prompts], device=device)
         self._options = options
         self._tokens = tokens
+        self._output = weights.output
         # What the shapes and the work of a step depend on.
         blocks = tuple(map(id, (weights.output, *weights.blocks)))  # a graph keeps its own, so these stay theirs
         self._key = (blocks, options, tokens, room, len(prompts[0]), ctc_log_probs_BTV is None, open_BM is None)
         self._lengths_B = lengths_B
         self._first_B, self._most_B = torch.tensor(limits, device=device).unbind(1)
         excluded = [*tokens.forbidden] + ([tokens.eos] if options.fixed_steps is not None else [])
-        self._excluded_later = torch.tensor(excluded, dtype=torch.int64, device=device)
-        self._excluded = torch.tensor([*excluded, *tokens.forbidden_first], dtype=torch.int64, device=device)
+        self._excluded_later = weights.output.rows_of(excluded)
+        self._excluded = weights.output.rows_of([*excluded, *tokens.forbidden_first])
+        self._eos_row = int(weights.output.rows_of([tokens.eos]))
         self._decoder = RunningDecoder(
             weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, capacity, room is not None, open_BM
         )
@@ -149,8 +152,8 @@ class _Search:
             self._ranked = RankedHypotheses(len(prompts), options.beam_size, options.length_penalty, device)
         self._ended = EndedHypotheses(len(prompts), capacity, options.candidates, options.nbest, tokens.eos, device)
         self._step = torch.zeros((), dtype=torch.int64, device=device)
-        self._logits_BJV = self._decoder.start()
-        zeros_B1 = self._logits_BJV.new_zeros(len(prompts), 1, dtype=torch.float64)
+        self._logits_BJR = self._decoder.start()
+        zeros_B1 = self._logits_BJR.new_zeros(len(prompts), 1, dtype=torch.float64)
         self._beam = Beam(zeros_B1.long(), zeros_B1, zeros_B1.long(), zeros_B1, zeros_B1)
 
     def run(self) -> list[list[Hypothesis]]:
@@ -188,7 +191,7 @@ class _Search:
 
     def _extend(self) -> None:
         """One step: the beam's successors, and those of them that end."""
-        self._beam.become(self._choose(self._beam, self._logits_BJV))
+        self._beam.become(self._choose(self._beam, self._logits_BJR))
         self._collect(self._beam)
         self._excluded = self._excluded_later
         self._step += 1
@@ -197,15 +200,16 @@ class _Search:
         """Bring CTC and the decoder up to the beam."""
         if self._ctc is not None:
             self._ctc.advance(self._beam.parents_BJ, self._beam.last_BJ)
-        self._logits_BJV = self._decoder.step(self._beam.parents_BJ, self._beam.last_BJ)
+        self._logits_BJR = self._decoder.step(self._beam.parents_BJ, self._beam.last_BJ)
 
-    def _choose(self, beam: Beam, logits_BJV: Tensor) -> Beam:
+    def _choose(self, beam: Beam, logits_BJR: Tensor) -> Beam:
         """Extend every hypothesis by its candidate tokens and take the best of each utterance, as many as asked for."""
         options, tokens = self._options, self._tokens
-        normaliser_BJ1 = logits_BJV.logsumexp(-1, keepdim=True)
-        logits_BJV.index_fill_(2, self._excluded, float("-inf"))
+        normaliser_BJ1 = logits_BJR.logsumexp(-1, keepdim=True)
+        logits_BJR.index_fill_(2, self._excluded, float("-inf"))
         width = options.candidates if self._ctc is None else options.pre_beam_size
-        top_BJC, token_BJC = logits_BJV.topk(min(width, logits_BJV.shape[2]))
+        top_BJC, row_BJC = logits_BJR.topk(min(width, logits_BJR.shape[2]))
+        token_BJC = self._output.tokens_at(row_BJC)
         decoder_BJC = beam.decoder_BJ[..., None] + (top_BJC - normaliser_BJ1)
         total_BJC = decoder_BJC
         ctc_BJC = torch.zeros_like(decoder_BJC)
@@ -213,7 +217,7 @@ class _Search:
             # CTC always offers <eos>, in a column of its own; the pre-beam's is then taken out.
             prefix_BJC, complete_BJ = self._ctc.score(token_BJC)
             decoder_BJC.masked_fill_(token_BJC == tokens.eos, float("-inf"))
-            eos_BJ1 = logits_BJV[:, :, tokens.eos, None] - normaliser_BJ1
+            eos_BJ1 = logits_BJR[:, :, self._eos_row, None] - normaliser_BJ1
             token_BJC = torch.cat([token_BJC, token_BJC.new_full(eos_BJ1.shape, tokens.eos)], dim=2)
             decoder_BJC = torch.cat([decoder_BJC, beam.decoder_BJ[..., None] + eos_BJ1], dim=2)
             ctc_BJC = torch.cat([prefix_BJC, complete_BJ[..., None]], dim=2)
@@ -268,8 +272,13 @@ def _check(
     lengths_B: Tensor,
     prompts: Sequence[Sequence[int]],
     options: SearchOptions,
+    tokens: SearchTokens,
 ) -> None:
-    vocabulary = weights.output.weight.shape[0]
+    vocabulary = len(weights.output)
+    if len(weights.output.rows_of([tokens.eos])) == 0:
+        raise ConfigError(
+            f"the {vocabulary} tokens that may be written lack <eos>, token {tokens.eos}: no text could end"
+        )
     if options.candidates >= vocabulary:
         raise ConfigError(f"beam_size {options.beam_size} with a vocabulary of {vocabulary}: give a narrower beam")
     if options.ctc_weight > 0.0 and ctc_log_probs_BTV is None:

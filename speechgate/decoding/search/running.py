@@ -1,7 +1,7 @@
 """The decoder at work on the hypotheses of a batch: caches of keys and values, one step at a time.
 
 Shapes: B utterances, Q positions computed at once (the prompt's, then one for each of K hypotheses), T frames,
-D width, H heads, E width of a head, S cache slots, V tokens.
+D width, H heads, E width of a head, S cache slots, R tokens that the output layer has rows for.
 
 The keys and values of all hypotheses of an utterance lie side by side in one cache: first the prompt's, which they
 share, then K slots a step.  When the beam is reordered no cache moves; a mask says which slots are a hypothesis' own.
@@ -86,10 +86,10 @@ class RunningDecoder:
         self._slots = slots
 
     def start(self) -> Tensor:
-        """Read the prompts; returns the logits of the first token, (B, 1, V)."""
+        """Read the prompts; returns the logits of the first token, (B, 1, R)."""
         batch, length = self._prompts_BP.shape
         self._masks.own = self._positions_PD.new_full((length, length), HIDDEN).triu(1)
-        logits_B1V = self._output(self._advance(self._prompts_BP, self._positions_PD[:length])[:, -1:])
+        logits_B1R = self._output(self._advance(self._prompts_BP, self._positions_PD[:length])[:, -1:])
         self._position += length
         self._masks.own = None
         if self._static:
@@ -99,10 +99,10 @@ class RunningDecoder:
             self._masks.slots = length + torch.arange(beam_size, device=self._prompts_BP.device)
         elif len(self._siblings_KK) > 1:
             self._masks.own = self._positions_PD.new_zeros(batch, 1, 1, length)
-        return logits_B1V
+        return logits_B1R
 
     def step(self, parents_BK: Tensor, tokens_BK: Tensor) -> Tensor:
-        """Go on with the hypotheses at ``parents_BK``, ``tokens_BK`` appended; returns the next logits, (B, K, V)."""
+        """Go on with the hypotheses at ``parents_BK``, ``tokens_BK`` appended; returns the next logits, (B, K, R)."""
         own = self._masks.own
         if own is not None:
             inherited_B1KS = own.gather(2, parents_BK[:, None, :, None].expand(-1, 1, -1, own.shape[3]))
@@ -111,11 +111,11 @@ class RunningDecoder:
                 self._masks.own = torch.cat([inherited_B1KS, siblings_B1KK], dim=3)
             else:
                 own.copy_(inherited_B1KS.index_copy_(3, self._masks.slots, siblings_B1KK))
-        logits_BKV = self._output(self._advance(tokens_BK, self._positions_PD[self._position]))
+        logits_BKR = self._output(self._advance(tokens_BK, self._positions_PD[self._position]))
         self._position += 1
         if self._masks.slots is not None:
             self._masks.slots += len(self._siblings_KK)
-        return logits_BKV
+        return logits_BKR
 
     def keep(self, rows: Tensor, frames: int) -> None:
         """Go on with these utterances, whose longest has ``frames`` frames."""

@@ -5,7 +5,7 @@ Only attributes of ESPnet's ``TransformerDecoder`` are used, so that this file d
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechgate.decoding.search.linear import Linear
+from speechgate.decoding.search.output import Output
 from speechgate.errors import ConfigError
 
 DECODER_KINDS = ("self_attn", "src_attn", "ffn")
@@ -115,7 +116,7 @@ class DecoderWeights:
     learnt_positions: bool
     layers: tuple[tuple[Block, ...], ...]
     norm: Norm
-    output: Linear
+    output: Output
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -165,6 +166,14 @@ class DecoderWeights:
         open_BM = torch.tensor(columns, dtype=torch.bool).reshape(len(columns), len(open_BLK)).T
         return replace(self, layers=tuple(layers)), open_BM
 
+    def writing(self, ids: Iterable[int]) -> "DecoderWeights":
+        """The same weights with the output layer's rows of the tokens ``ids`` alone: a search writes no others.
+
+        Raises:
+            ConfigError: there is no such token, or the rows are some tokens' already.
+        """
+        return replace(self, output=self.output.only(ids))
+
     def pack(self, dtype: torch.dtype) -> "DecoderWeights":
         """The same weights packed for the CPU, products in ``dtype`` and all else in float32; see ``Linear.pack``."""
         return self._map(lambda linear: linear.pack(dtype), lambda norm: norm)
@@ -185,7 +194,8 @@ class DecoderWeights:
             return part
 
         layers = tuple(tuple(changed(block) for block in layer) for layer in self.layers)
-        return replace(self, layers=layers, norm=norm(self.norm), output=linear(self.output))
+        output = replace(self.output, linear=linear(self.output.linear))
+        return replace(self, layers=layers, norm=norm(self.norm), output=output)
 
     def most_steps(self, prompt_length: int) -> int | None:
         """The most steps after a prompt, <sos> included, that there are positions for; None: any number.
@@ -235,7 +245,7 @@ def prepare_decoder(decoder: Any, open_modules_LK: Tensor | None = None) -> Deco
         learnt_positions=False,
         layers=tuple(_blocks(layer) for layer in decoder.decoders),
         norm=Norm.of(decoder.after_norm),
-        output=Linear.of(decoder.output_layer),
+        output=Output(Linear.of(decoder.output_layer)),
     )
     return weights if open_modules_LK is None else weights.only(open_modules_LK)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from speechgate.decoding.search.linear import Linear
+from speechgate.decoding.search.output import Output
 from speechgate.decoding.search.weights import (
     Block,
     DecoderWeights,
@@ -30,7 +31,7 @@ def prepare_whisper_decoder(decoder: Any, output: nn.Linear) -> DecoderWeights:
         learnt_positions=True,
         layers=tuple(_blocks(layer) for layer in decoder.layers),
         norm=Norm.of(decoder.layer_norm),
-        output=Linear.of(output),
+        output=Output(Linear.of(output)),
     )
 
 
