@@ -84,6 +84,9 @@ def changes(
     checkpoint: Annotated[str, typer.Argument(help="experiment, a folder of exp/<corpus>, or any checkpoint folder")],
     vocabulary: Annotated[bool, typer.Option("--vocabulary", help="with the tokens that `vocabulary` learnt")] = False,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
+    int8_output: Annotated[
+        bool, typer.Option("--int8-output", help="the decoder's output layer in 8 bits (a CPU with AVX-512 VNNI)")
+    ] = False,
     corpus: Corpus = "prompts",
     task: Tasks = "",
     lang: Langs = "",
@@ -109,7 +112,7 @@ def changes(
             parts_of(task),
             parts_of(lang),
             conf,
-            Execution(precision=precision),
+            Execution(precision=precision, int8_output=int8_output),
             vocabulary,
         )
         Console().print(changes_table(found))

@@ -16,18 +16,20 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Execution:
-    """Options of speed; only ``precision`` can change a hypothesis.
+    """Options of speed; only ``precision`` and ``int8_output`` can change a hypothesis.
 
     Attributes:
         precision: "float32", or "bfloat16": on the CPU of matrix products alone, on a GPU of the decoder's weights,
             caches and residual stream too.
         packed: pack weights for the CPU's matrix kernels, which takes as much memory again; no effect on a GPU.
         cuda_graph: run the steps of a search as a CUDA graph; needs a GPU.
+        int8_output: weights and inputs of the decoder's output layer in 8 bits; needs a CPU with AVX-512 VNNI.
     """
 
     precision: str = "float32"
     packed: bool = True
     cuda_graph: bool = False
+    int8_output: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -44,6 +46,8 @@ class Execution:
             ConfigError: the device cannot do what is asked for.
         """
         weight = weights.output.linear.weight
+        if self.int8_output:
+            weights = weights.with_int8_output()
         if self.cuda_graph and weight.device.type != "cuda":
             raise ConfigError("cuda_graph: the model is not on a GPU")
         if weight.device.type == "cuda":

@@ -13,11 +13,14 @@ from torch.nn import functional as F
 from speechgate.errors import ConfigError
 
 
+def on_onednn(weight: Tensor) -> bool:
+    """Whether oneDNN's products can take ``weight``: float32 on a CPU."""
+    return weight.device.type == "cpu" and weight.dtype is torch.float32 and torch.backends.mkldnn.is_available()
+
+
 def can_pack(weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether ``weight`` can be packed for products in ``dtype``: on a CPU, float32 or bfloat16 where it has them."""
-    if weight.device.type != "cpu" or weight.dtype is not torch.float32 or not torch.backends.mkldnn.is_available():
-        return False
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not on_onednn(weight) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     return dtype is torch.float32 or (dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -58,7 +61,7 @@ class Linear:
         packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.to(dtype).contiguous())
         return replace(self, packed=packed, dtype=dtype, bias=None if self.bias is None else self.bias.to(dtype))
 
-    def slice(self, rows: Tensor | None, columns: Tensor | None) -> "Linear":
+    def slice(self, rows: Tensor | None, columns: Tensor | None = None) -> "Linear":
         """Some outputs (rows) or inputs (columns) of the layer, packed if it is."""
         weight = self.weight if rows is None else self.weight[rows]
         weight = weight if columns is None else weight[:, columns].contiguous()

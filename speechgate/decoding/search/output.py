@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from speechgate.decoding.search.int8 import Int8Linear
 from speechgate.decoding.search.linear import Linear
 from speechgate.errors import ConfigError
 
@@ -17,7 +18,7 @@ from speechgate.errors import ConfigError
 class Output:
     """``linear`` gives a row for each token of ``ids_R``, ascending; for every token, in order, where that is None."""
 
-    linear: Linear
+    linear: Linear | Int8Linear
     ids_R: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class Output:
         if not chosen or chosen[0] < 0 or chosen[-1] >= len(self):
             raise ConfigError(f"output layer: it has {len(self)} tokens, and the ids of others, or none, were given")
         ids_R = torch.tensor(chosen, device=self.linear.weight.device)
-        return replace(self, linear=self.linear.slice(ids_R, None), ids_R=ids_R)
+        return replace(self, linear=self.linear.slice(ids_R), ids_R=ids_R)
 
     def rows_of(self, ids: Iterable[int]) -> Tensor:
         """The rows of those tokens of ``ids`` that have one."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechgate.decoding.search.int8 import Int8Linear
 from speechgate.decoding.search.linear import Linear
 from speechgate.decoding.search.output import Output
 from speechgate.errors import ConfigError
@@ -183,6 +184,14 @@ class DecoderWeights:
         weights = self._map(lambda linear: linear.to(dtype), lambda norm: norm.to(dtype))
         return replace(weights, embedding_VD=self.embedding_VD.to(dtype), positions_PD=self.positions_PD.to(dtype))
 
+    def with_int8_output(self) -> "DecoderWeights":
+        """The same weights, those of the output layer in 8 bits; see ``Int8Linear``.
+
+        Raises:
+            ConfigError: this device or processor has no such products.
+        """
+        return replace(self, output=replace(self.output, linear=Int8Linear.of(self.output.linear)))
+
     def _map(self, linear: Callable[[Linear], Linear], norm: Callable[[Norm], Norm]) -> "DecoderWeights":
         def changed(part: Any) -> Any:
             if isinstance(part, Linear):
@@ -194,7 +203,7 @@ class DecoderWeights:
             return part
 
         layers = tuple(tuple(changed(block) for block in layer) for layer in self.layers)
-        output = replace(self.output, linear=linear(self.output.linear))
+        output = replace(self.output, linear=changed(self.output.linear))
         return replace(self, layers=layers, norm=norm(self.norm), output=output)
 
     def most_steps(self, prompt_length: int) -> int | None:
