@@ -6,7 +6,7 @@ share, and those of modules in groups with some of these, as masks ask for them.
 Shapes: B batch, N samples, T encoder frames, V vocabulary, S gate sites.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
@@ -105,7 +105,11 @@ class Engine:
             known = None if context is None else context.rows(rows)
             return self._decode(speech_BN[rows], lengths_B[rows], tasks[rows], known)
 
-        return halving(part, len(tasks), self._graphs.clear)
+        return self.fitting(part, len(tasks))
+
+    def fitting[T](self, work: Callable[[slice], list[T]], count: int) -> list[T]:
+        """``work`` on the rows of a batch of ``count``, in halves where it does not fit in memory; see ``halving``."""
+        return halving(work, count, self._graphs.clear)
 
     def _decode(
         self, speech_BN: Tensor, lengths_B: Tensor, tasks: Sequence[Task], context: Context | None

@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import torch
 
+# Without the batch's size: Python's filters take warnings of different texts for different ones, and it is said once.
+SAID = "a batch does not fit in memory and is decoded in halves, as others will be that do not fit"
+
 
 class BatchHalvedWarning(UserWarning):
     """A batch did not fit in memory and was decoded in halves; smaller batches would save the time of the attempt."""
@@ -27,11 +30,7 @@ def halving[T](work: Callable[[slice], list[T]], count: int, free: Callable[[], 
         free()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-        warnings.warn(
-            f"a batch of {end - begin} utterances does not fit in memory: decoded in halves",
-            BatchHalvedWarning,
-            stacklevel=3,
-        )
+        warnings.warn(SAID, BatchHalvedWarning, stacklevel=2)
         middle = (begin + end) // 2
         return part(begin, middle) + part(middle, end)
 

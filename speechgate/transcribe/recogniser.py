@@ -30,7 +30,13 @@ class Recogniser:
 
     @torch.inference_mode()
     def segments(self, pieces: Sequence[Piece], tasks: Sequence[Task]) -> list[Segment]:
-        """The text of each piece, heard as one batch; words have times in recognition only."""
+        """The text of each piece, heard as one batch, or in halves where that does not fit in memory.
+
+        Words have times in recognition only.
+        """
+        return self._engine.fitting(lambda rows: self._segments(pieces[rows], tasks[rows]), len(pieces))
+
+    def _segments(self, pieces: Sequence[Piece], tasks: Sequence[Task]) -> list[Segment]:
         speech_BN, lengths_B = self._pad(pieces)
         encoder_out_BTD, frames_B, open_BS = self._engine.encode(speech_BN, lengths_B, tasks)
         log_probs_BTV = self._model.ctc.log_softmax(encoder_out_BTD)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from speechgate.audio import Recording
 from speechgate.cli import app
 from speechgate.corpus.prompts_source import BUNDLED
+from speechgate.decoding.memory import BatchHalvedWarning
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import AudioError, ConfigError
 from speechgate.model.checkpoint import save_checkpoint
@@ -24,7 +25,7 @@ from speechgate.transcribe.segment import Event, Failed, Finished, Heard
 from speechgate.transcribe.speech import Piece
 from speechgate.transcribe.transcriber import Transcriber
 from tests.gates.gated import gated_model
-from tests.model.tiny import TASKS, checkpoint_of, recordings, tiny_config
+from tests.model.tiny import TASKS, checkpoint_of, random_model, recordings, searchable, tiny_config
 
 SOUNDS = BUNDLED / "usr/share/asterisk/sounds"
 ENGLISH = [
@@ -190,6 +191,24 @@ def test_a_gated_model_is_asked_for_each_language_under_its_own_gates(tmp_path: 
     assert swapped == pytest.approx(found)
     gates.force(torch.ones(1, len(gates.sites), dtype=torch.bool))
     assert recogniser.languages(pieces, TASKS[:2]) != pytest.approx(found)
+
+
+def test_pieces_that_do_not_fit_in_memory_are_heard_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config()
+    recogniser = Recogniser(checkpoint_of(searchable(random_model(config, seed=3)), config), SearchOptions(beam_size=2))
+    pieces = [Piece(samples.numpy(), float(i)) for i, samples in enumerate(recordings([9_000, 12_000, 7_000]))]
+    expected = recogniser.segments(pieces, TASKS)
+    encode = recogniser._engine.encode
+
+    def small(speech_BN: torch.Tensor, *rest: object) -> tuple[torch.Tensor, ...]:
+        if len(speech_BN) > 1:
+            raise torch.OutOfMemoryError("full")
+        return encode(speech_BN, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recogniser._engine, "encode", small)
+    with pytest.warns(BatchHalvedWarning):
+        found = recogniser.segments(pieces, TASKS)
+    assert [(each.start, each.text) for each in found] == [(each.start, each.text) for each in expected]
 
 
 def test_sparsity_turns_the_dial_of_a_model_that_has_one(tmp_path: Path) -> None:
