@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speechgate.config import CONF_DIR, from_mapping, load_yaml
 from speechgate.data.tasks import parse_tasks
@@ -11,6 +12,9 @@ from speechgate.recipe import Recipe
 from speechgate.runinfo import pick_device
 from speechgate.shard import WHOLE, Shard
 from speechgate.text.vocabulary import learnt_vocabulary
+
+if TYPE_CHECKING:
+    from speechgate.decoding.execution import Execution
 
 
 def decode(
@@ -25,18 +29,20 @@ def decode(
     budget: float | None = None,
     shard: Shard = WHOLE,
     vocabulary: bool = False,
+    execution: "Execution | None" = None,
 ) -> Path:
     """Decode a split with the checkpoint in ``folder``; timed against ``dense`` if given.
 
     ``budget`` turns the dial of gates that have one, to results of their own: decode_test_0.30.
     What was decoded already, by the same weights from the same manifest with the same options, is kept.
     Of several processes each decodes its ``shard``; the folder is complete when it has decode.json.
-    ``vocabulary`` writes each language with its own tokens alone.
+    ``vocabulary`` writes each language with its own tokens alone; ``execution`` is how the engine computes.
 
     Raises:
         CheckpointError: these were not learnt.
     """
-    from speechgate.decoding.split import Decoding, decode_split  # here, because ESPnet takes seconds to load
+    from speechgate.decoding.execution import DEFAULT  # here, because ESPnet takes seconds to load
+    from speechgate.decoding.split import Decoding, decode_split
 
     if len(recipe.manifests(split)) > 1:
         raise ConfigError(f"{split} of a mix is several held-out sets: give {' or '.join(recipe.held_out(split))}")
@@ -53,6 +59,7 @@ def decode(
         deaf,
         budget,
         learnt_vocabulary(recipe.vocabulary_of(folder)) if vocabulary else None,
+        execution or DEFAULT,
     )
     if decoding.is_done():
         return decoding.folder

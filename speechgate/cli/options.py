@@ -19,6 +19,11 @@ Sparsity = Annotated[str, typer.Option(help="share of modules to skip, several w
 Stack = Annotated[str, typer.Option(help="stack to gate: encoder, decoder or both")]
 Name = Annotated[str, typer.Option(help="experiment, a folder of exp/<corpus>; chosen by stack and sparsity otherwise")]
 Split = Annotated[str, typer.Option(help="dev, test or another held-out split of the corpus")]
+Precision = Annotated[str, typer.Option(help="float32 or bfloat16")]
+CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="run the search's steps as a CUDA graph")]
+Int8Output = Annotated[
+    bool, typer.Option("--int8-output", help="the decoder's output layer in 8 bits (a CPU with AVX-512 VNNI)")
+]
 DATA, EXP = Path("data"), Path("exp")
 
 

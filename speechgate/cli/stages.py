@@ -10,10 +10,13 @@ from speechgate.cli.options import (
     DATA,
     EXP,
     Corpus,
+    CudaGraph,
     Data,
     Exp,
+    Int8Output,
     Langs,
     Name,
+    Precision,
     Source,
     Sparsity,
     Split,
@@ -148,6 +151,9 @@ def decode(
     vocabulary: Annotated[
         bool, typer.Option("--vocabulary", help="write each language with the tokens that `vocabulary` learnt alone")
     ] = False,
+    precision: Precision = "float32",
+    int8_output: Int8Output = False,
+    cuda_graph: CudaGraph = False,
     data: Data = DATA,
     exp: Exp = EXP,
 ) -> None:
@@ -157,10 +163,11 @@ def decode(
     Started by torchrun or as a Slurm array, each process decodes its shard, and the last one joins them.
     """
     from speechgate import hypotheses
+    from speechgate.decoding.execution import Execution
     from speechgate.recipe import Recipe
     from speechgate.shard import started_shard
 
-    recipe = Recipe(corpus, data, exp)
+    recipe, execution = Recipe(corpus, data, exp), Execution(precision, int8_output=int8_output, cuda_graph=cuda_graph)
     tasks, langs, options = parts_of(task), parts_of(lang), hypotheses.decode_options(conf) if conf else None
     shard = started_shard()
     for experiment, budget in experiments_of(name, stack, sparsity):
@@ -169,7 +176,7 @@ def decode(
         for each in recipe.held_out(split):
             deaf = dense is None
             out = hypotheses.decode(
-                recipe, folder, each, tasks, langs, options, dense, deaf, budget, shard, vocabulary=vocabulary
+                recipe, folder, each, tasks, langs, options, dense, deaf, budget, shard, vocabulary, execution
             )
             if (out / "decode.json").is_file():  # no shard is missing
                 print(out)

@@ -6,7 +6,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from speechgate.cli.options import DATA, EXP, Corpus, Data, Exp, Langs, Name, Split, Tasks, app, parts_of
+from speechgate.cli.options import (
+    DATA,
+    EXP,
+    Corpus,
+    CudaGraph,
+    Data,
+    Exp,
+    Int8Output,
+    Langs,
+    Name,
+    Precision,
+    Split,
+    Tasks,
+    app,
+    parts_of,
+)
 from speechgate.errors import ConfigError
 
 
@@ -83,10 +98,9 @@ def vocabulary(
 def changes(
     checkpoint: Annotated[str, typer.Argument(help="experiment, a folder of exp/<corpus>, or any checkpoint folder")],
     vocabulary: Annotated[bool, typer.Option("--vocabulary", help="with the tokens that `vocabulary` learnt")] = False,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
-    int8_output: Annotated[
-        bool, typer.Option("--int8-output", help="the decoder's output layer in 8 bits (a CPU with AVX-512 VNNI)")
-    ] = False,
+    precision: Precision = "float32",
+    int8_output: Int8Output = False,
+    cuda_graph: CudaGraph = False,
     corpus: Corpus = "prompts",
     task: Tasks = "",
     lang: Langs = "",
@@ -112,7 +126,7 @@ def changes(
             parts_of(task),
             parts_of(lang),
             conf,
-            Execution(precision=precision, int8_output=int8_output),
+            Execution(precision=precision, cuda_graph=cuda_graph, int8_output=int8_output),
             vocabulary,
         )
         Console().print(changes_table(found))
@@ -152,8 +166,8 @@ def bench(
     beam: Annotated[int, typer.Option(help="hypotheses of an utterance")] = 5,
     batch: Annotated[int, typer.Option(help="utterances of a batch, beside single ones")] = 4,
     repeats: Annotated[int, typer.Option(help="runs of each case, after a warm-up")] = 2,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
-    cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="run the search's steps as a CUDA graph")] = False,
+    precision: Precision = "float32",
+    cuda_graph: CudaGraph = False,
     espnet: Annotated[bool, typer.Option(help="run ESPnet's search too")] = True,
     data: Data = DATA,
     exp: Exp = EXP,

@@ -24,6 +24,7 @@ from speechgate.data.batch import load_audio
 from speechgate.data.tasks import reference
 from speechgate.decoding.decode import BATCH_SECONDS, contexts_of, decode_batch, examples_of
 from speechgate.decoding.engine import Decoded, Engine
+from speechgate.decoding.execution import DEFAULT, Execution
 from speechgate.decoding.parts import Found, Piece, join, missing, open_part, pieces_of, read_parts
 from speechgate.decoding.search import SearchOptions
 from speechgate.decoding.timing import times_against_dense
@@ -43,7 +44,8 @@ class Decoding:
     """What a folder of results holds: the ``tasks`` of a split, decoded by a checkpoint.
 
     ``checkpoint`` and ``dense``, which it is timed against, are folders; ``deaf`` adds the deaf baselines; ``budget``
-    is the share to skip, for gates with a budget dial; ``vocabulary`` is a file with the tokens of each language.
+    is the share to skip, for gates with a budget dial; ``vocabulary`` is a file with the tokens of each language;
+    ``execution`` is how the engine computes.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Decoding:
     deaf: bool = False
     budget: float | None = None
     vocabulary: Path | None = None
+    execution: Execution = DEFAULT
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -71,6 +74,7 @@ class Decoding:
         record = json.loads(path.read_text(encoding="utf-8"))
         same = record.get("tasks") == [str(task) for task in self.tasks] and record["options"] == self.recorded_options
         same = same and (record.get("vocabulary") is None) == (self.vocabulary is None)
+        same = same and asdict(DEFAULT) | record.get("execution", {}) == asdict(self.execution)
         return (
             same and (self.dense is None or bool(record["time_vs_dense"])) and (not self.deaf or bool(record["deaf"]))
         )
@@ -83,7 +87,13 @@ class Decoding:
     def parts(self) -> Path:
         """Where the parts lie: a folder for these very inputs and options, so that no others get in."""
         inputs = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs]
-        made_from = [inputs, [str(task) for task in self.tasks], self.recorded_options, self.budget]
+        made_from = [
+            inputs,
+            [str(task) for task in self.tasks],
+            self.recorded_options,
+            self.budget,
+            asdict(self.execution),
+        ]
         return self.folder / "parts" / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:12]
 
 
@@ -105,7 +115,7 @@ def decode_split(
     if decoding.budget is not None:
         checkpoint.turn(decoding.budget)
     vocabulary = None if decoding.vocabulary is None else load_vocabulary(decoding.vocabulary, checkpoint.tokenizer)
-    engine = Engine(checkpoint, decoding.options, vocabulary=vocabulary)
+    engine = Engine(checkpoint, decoding.options, decoding.execution, vocabulary)
     examples = examples_of(cuts, decoding.tasks)
     pieces = pieces_of(examples, decoding.deaf)
     parts, turn = decoding.parts, decoding.folder / "parts" / "lock"
@@ -194,7 +204,7 @@ def _write_results(
     times = {}
     if decoding.dense is not None:
         dense = load_checkpoint(decoding.dense, device)
-        times = times_against_dense(checkpoint, dense, examples, decoding.options, engine.vocabulary)
+        times = times_against_dense(checkpoint, dense, examples, decoding.options, engine.execution, engine.vocabulary)
     path = decoding.checkpoint
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -206,6 +216,7 @@ def _write_results(
         "sparsity_target": checkpoint.sparsity_target,
         "sites": [[part for part in astuple(site) if part != ""] for site in engine.cost.sites],
         "options": decoding.recorded_options,
+        "execution": asdict(decoding.execution),
         "vocabulary": None if engine.vocabulary is None else engine.vocabulary.summary(),
         "device": ", ".join(sorted({line["device"] for _, line in real})),
         "threads": torch.get_num_threads(),

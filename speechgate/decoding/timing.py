@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from speechgate.data.batch import load_audio, pad_speech
 from speechgate.data.vectors import load_vectors
 from speechgate.decoding.engine import Engine
+from speechgate.decoding.execution import DEFAULT, Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.gates.allocation import spread_dither
 from speechgate.gates.context import Context
@@ -31,11 +32,12 @@ def times_against_dense(
     dense: Checkpoint,
     examples: Sequence[Cut],
     options: SearchOptions,
+    execution: Execution = DEFAULT,
     vocabulary: Vocabulary | None = None,
 ) -> dict[str, float]:
     """Seconds with ``gated`` over seconds with ``dense`` for each task: whole inference of one batch of waveforms."""
     fixed = replace(options, fixed_steps=STEPS, max_length_ratio=0.0, min_length_ratio=0.0)
-    engines = [Engine(checkpoint, fixed, vocabulary=vocabulary) for checkpoint in (gated, dense)]
+    engines = [Engine(checkpoint, fixed, execution, vocabulary) for checkpoint in (gated, dense)]
     ratios = {}
     for task in sorted({cut.custom["task"] for cut in examples}):
         cuts = sorted((cut for cut in examples if cut.custom["task"] == task), key=lambda cut: cut.duration)

@@ -1,15 +1,19 @@
 """The vocabulary of a recipe: learnt, decoded with, and what it changes counted."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from speechgate import hypotheses
 from speechgate.bench.changes import decoding_changes
 from speechgate.cli import app
 from speechgate.decoding.execution import DEFAULT, Execution
+from speechgate.decoding.search.int8 import can_quantise
+from speechgate.decoding.search.linear import can_pack
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.model.checkpoint import save_checkpoint
 from speechgate.recipe import Recipe
@@ -91,3 +95,24 @@ def test_a_vocabulary_that_was_not_learnt(recipe: Recipe, tmp_path: Path) -> Non
         decoding_changes(recipe, folder, "test", *WANTED, DEFAULT, True)
     with pytest.raises(CheckpointError, match="speechgate vocabulary"):
         hypotheses.decode(recipe, folder, "test", *WANTED[:2], vocabulary=True)
+
+
+@pytest.mark.parametrize("asked", [Execution(packed=False), Execution(precision="bfloat16", int8_output=True)])
+def test_decoded_again_only_if_it_is_computed_otherwise(recipe: Recipe, asked: Execution) -> None:
+    if asked.int8_output and not (can_quantise(torch.zeros(2, 2)) and can_pack(torch.zeros(2, 2), torch.bfloat16)):
+        pytest.skip("the processor has no such products")
+
+    def decoded(execution: Execution | None) -> int:
+        kinds, languages, conf = WANTED
+        options = hypotheses.decode_options(conf)
+        tiny = recipe.home / "tiny"
+        folder = hypotheses.decode(recipe, tiny, "test", kinds, languages, options, execution=execution)
+        record = json.loads((folder / "decode.json").read_text())
+        assert record["execution"] == asdict(execution or DEFAULT)
+        return (folder / "decode.json").stat().st_mtime_ns
+
+    usual = decoded(None)
+    assert decoded(DEFAULT) == usual
+    other = decoded(asked)
+    assert other > usual
+    assert decoded(asked) == other
