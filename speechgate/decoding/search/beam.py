@@ -138,9 +138,11 @@ class _Search:
         self._lengths_B = lengths_B
         self._first_B, self._most_B = torch.tensor(limits, device=device).unbind(1)
         excluded = [*tokens.forbidden] + ([tokens.eos] if options.fixed_steps is not None else [])
-        self._excluded_later = weights.output.rows_of(excluded)
-        self._excluded = weights.output.rows_of([*excluded, *tokens.forbidden_first])
-        self._eos_row = int(weights.output.rows_of([tokens.eos]))
+        at_first = [*excluded, *tokens.forbidden_first]
+        self._excluded_later, self._excluded = (
+            torch.tensor(self._output.rows_of(ids), dtype=torch.int64, device=device) for ids in (excluded, at_first)
+        )
+        [self._eos_row] = self._output.rows_of([tokens.eos])
         self._decoder = RunningDecoder(
             weights, encoder_out_BTD, lengths_B, prompts_BP, options.beam_size, capacity, room is not None, open_BM
         )
@@ -275,7 +277,7 @@ def _check(
     tokens: SearchTokens,
 ) -> None:
     vocabulary = len(weights.output)
-    if len(weights.output.rows_of([tokens.eos])) == 0:
+    if not weights.output.rows_of([tokens.eos]):
         raise ConfigError(
             f"the {vocabulary} tokens that may be written lack <eos>, token {tokens.eos}: no text could end"
         )

@@ -3,7 +3,7 @@
 Shapes: V tokens, R rows that are computed, D width.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,10 +16,14 @@ from speechgate.errors import ConfigError
 
 @dataclass(frozen=True)
 class Output:
-    """``linear`` gives a row for each token of ``ids_R``, ascending; for every token, in order, where that is None."""
+    """``linear`` gives a row for each token of ``ids_R``, ascending; for every token, in order, where that is None.
+
+    ``rows`` is the same the other way round, so that a token's row is known without asking the device.
+    """
 
     linear: Linear | Int8Linear
     ids_R: Tensor | None = None
+    rows: Mapping[int, int] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.linear(x)
@@ -44,12 +48,12 @@ class Output:
         if not chosen or chosen[0] < 0 or chosen[-1] >= len(self):
             raise ConfigError(f"output layer: it has {len(self)} tokens, and the ids of others, or none, were given")
         ids_R = torch.tensor(chosen, device=self.linear.weight.device)
-        return replace(self, linear=self.linear.slice(ids_R), ids_R=ids_R)
+        rows = {token: row for row, token in enumerate(chosen)}
+        return replace(self, linear=self.linear.slice(ids_R), ids_R=ids_R, rows=rows)
 
-    def rows_of(self, ids: Iterable[int]) -> Tensor:
+    def rows_of(self, ids: Iterable[int]) -> list[int]:
         """The rows of those tokens of ``ids`` that have one."""
-        wanted = torch.tensor([*ids], dtype=torch.int64, device=self.linear.weight.device)
-        return wanted if self.ids_R is None else torch.isin(self.ids_R, wanted).nonzero()[:, 0]
+        return list(ids) if self.rows is None else [self.rows[token] for token in ids if token in self.rows]
 
     def tokens_at(self, rows: Tensor) -> Tensor:
         """The tokens whose ``rows`` these are."""
