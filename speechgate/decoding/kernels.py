@@ -7,7 +7,7 @@ While ``EncoderKernels.in_use`` lasts, modules of the model compute otherwise:
 - depthwise convolutions over time, which PyTorch runs on the CPU channel by channel, as channels-last ones of two
   dimensions: the encoder's frames lie so in memory already;
 - attention by PyTorch's fused kernel, by ESPnet's own switch; in bfloat16, where that is asked for, if positions are
-  absolute.
+  absolute; if they are relative, in float32 on the CPU, an utterance after the other.
 
 Afterwards the model is as before.
 """
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechgate.decoding.search.linear import Linear, can_pack
-from speechgate.model.espnet_compat import MultiHeadedAttention
+from speechgate.model.espnet_compat import MultiHeadedAttention, RelPositionMultiHeadedAttention
 
 Kernel = Callable[..., Tensor]
 
@@ -71,6 +71,8 @@ def _kernel(module: nn.Module, dtype: torch.dtype) -> Kernel | None:
         return _DepthwiseConv1d(module)
     if dtype is not torch.float32 and type(module) is MultiHeadedAttention:
         return _Attention(module, dtype)
+    if dtype is torch.float32 and type(module) is RelPositionMultiHeadedAttention and not module.zero_triu:
+        return _RelativeAttention(module)
     return None
 
 
@@ -89,6 +91,43 @@ class _Attention:
         query, key, value = (x.to(self._dtype) for x in module.forward_qkv(query, key, value))
         attended_BHTE = F.scaled_dot_product_attention(query, key, value, None if mask is None else mask[:, None])
         return module.linear_out(attended_BHTE.float().transpose(1, 2).flatten(2))
+
+
+class _RelativeAttention:
+    """Attention with relative positions (Dai et al., ACL 2019).
+
+    ESPnet makes seven tensors of heads x T x T or 2T, most of the encoder's time on a CPU.  Here the positions'
+    scores, heads x T x (2T - 1), are one, read in place: row i begins T - 1 - i further on.
+    """
+
+    def __init__(self, module: RelPositionMultiHeadedAttention) -> None:
+        self._module = module
+
+    def over(self, module: RelPositionMultiHeadedAttention) -> "_RelativeAttention":
+        """The same for another attention, such as one with fewer heads."""
+        return _RelativeAttention(module)
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, pos_emb: Tensor, mask: Tensor | None) -> Tensor:
+        module = self._module
+        query_BHTE, key_BHTE, value_BHTE = module.forward_qkv(query, key, value)
+        place_1HPE = module.linear_pos(pos_emb).unflatten(-1, (module.h, module.d_k)).transpose(1, 2)
+        content_BHTE = query_BHTE + module.pos_bias_u[:, None]
+        position_BHTE = (query_BHTE + module.pos_bias_v[:, None]) * module.d_k**-0.5
+        heads, frames = query_BHTE.shape[1:3]
+        attended = []
+        for row in range(len(query_BHTE)):
+            scores_HTP = position_BHTE[row] @ place_1HPE[0].transpose(-2, -1)
+            step_H, step_T, _ = scores_HTP.stride()
+            bias_HTT = scores_HTP.as_strided((heads, frames, frames), (step_H, step_T - 1, 1), frames - 1)
+            if mask is not None:
+                bias_HTT.masked_fill_(~mask[row], torch.finfo(bias_HTT.dtype).min)
+            own = slice(row, row + 1)
+            attended.append(
+                F.scaled_dot_product_attention(
+                    content_BHTE[own], key_BHTE[own], value_BHTE[own], attn_mask=bias_HTT[None]
+                )
+            )
+        return module.linear_out(torch.cat(attended).transpose(1, 2).flatten(2))
 
 
 class _Conv2d:

@@ -30,6 +30,7 @@ from espnet2.legacy.nets.pytorch_backend.nets_utils import make_pad_mask
 from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
     LegacyRelPositionMultiHeadedAttention,
     MultiHeadedAttention,
+    RelPositionMultiHeadedAttention,
 )
 from espnet2.legacy.nets.pytorch_backend.transformer.decoder_layer import DecoderLayer
 from espnet2.legacy.nets.pytorch_backend.transformer.encoder_layer import EncoderLayer as TransformerEncoderLayer
@@ -55,6 +56,7 @@ __all__ = [
     "LegacyRelPositionMultiHeadedAttention",
     "MultiHeadedAttention",
     "PositionwiseFeedForward",
+    "RelPositionMultiHeadedAttention",
     "SpecAug",
     "TransformerDecoder",
     "TransformerEncoder",
