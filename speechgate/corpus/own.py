@@ -6,7 +6,9 @@ CutSets  cuts_train.jsonl.gz, cuts_dev.jsonl.gz, cuts_test.jsonl.gz
 Kaldi    train/, dev/, test/ with wav.scp, text, utt2spk, utt2lang, and segments where there are any
 """
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from lhotse import Recording, SupervisionSegment
@@ -75,7 +77,9 @@ def _read_cuts(root: Path, split: str) -> Iterator[Utterance]:
 def _read_kaldi(root: Path, split: str) -> Iterator[Utterance]:
     folder = root / split
     languages = dict(line.split(maxsplit=1) for line in read_lines(folder / "utt2lang") if line.strip())
-    recordings, supervisions, _ = load_kaldi_data_dir(folder, sampling_rate=SAMPLE_RATE_HZ, num_jobs=1)
+    # In a fresh process: lhotse forks, and forking this one, which holds threads, may hang the child.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        recordings, supervisions, _ = pool.submit(load_kaldi_data_dir, folder, SAMPLE_RATE_HZ, num_jobs=1).result()
     if supervisions is None:
         raise ManifestError(f"{folder} has no text: every utterance needs one")
     for supervision in sorted(supervisions, key=lambda each: (each.recording_id, each.start)):

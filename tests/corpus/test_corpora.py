@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -203,7 +204,8 @@ def test_too_much_that_is_bad_stops_with_the_list(tmp_path: Path, clips: list[Cl
 
 
 @pytest.mark.parametrize("form", ["CutSets", "Kaldi"])
-def test_own_data_in_other_forms(tmp_path: Path, clips: list[Clip], form: str) -> None:
+def test_own_data_in_other_forms(tmp_path: Path, clips: list[Clip], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process that holds threads was forked"))
     root = tmp_path / "raw"
     for number, split in enumerate(("train", "dev", "test")):
         some = clips[2 * number : 2 * number + 2]
