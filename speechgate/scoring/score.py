@@ -78,8 +78,16 @@ def task_statistics(task: Task, utterances: Sequence[Utterance]) -> list[MetricS
 
 
 def runs_on(utterance: Utterance) -> bool:
-    """Whether a hypothesis has over twice the reference's words and four: one that repeats itself and does not end."""
-    return len(utterance.hypothesis.split()) > 2 * len(utterance.reference.split()) + 4
+    """Whether a hypothesis has over twice the reference's words and four: one that repeats itself and does not end.
+
+    Characters count where words are not set apart.
+    """
+    unsegmented = utterance.task.tgt in UNSEGMENTED
+    length, expected = (
+        len(text.replace(" ", "") if unsegmented else text.split())
+        for text in (utterance.hypothesis, utterance.reference)
+    )
+    return length > 2 * expected + 4
 
 
 def alignments(utterances: Iterable[Utterance]) -> str:

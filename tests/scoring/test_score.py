@@ -87,6 +87,12 @@ def test_a_hypothesis_that_repeats_itself_is_counted(tmp_path: Path) -> None:
     assert score_directory(tmp_path)["diagnostics"]["run_on_hypotheses"] == {"asr:eng": 1, "st:fra-eng": 0}
 
 
+def test_characters_that_repeat_are_counted_where_there_are_no_words(tmp_path: Path) -> None:
+    lines = [line("st:eng-zho", 1, "请稍等", "请稍等" * 4), line("st:eng-zho", 2, "请稍等", "请 稍 等 " * 3)]
+    write(tmp_path, lines=lines)
+    assert score_directory(tmp_path)["diagnostics"]["run_on_hypotheses"] == {"st:eng-zho": 1}
+
+
 def test_alignments_name_the_cuts(tmp_path: Path) -> None:
     score_directory(write(tmp_path))
     text = (tmp_path / "alignments.txt").read_text(encoding="utf-8")
