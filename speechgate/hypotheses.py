@@ -48,18 +48,18 @@ def decode(
         raise ConfigError(f"{split} of a mix is several held-out sets: give {' or '.join(recipe.held_out(split))}")
     [manifest] = recipe.manifests(split).values()
     decoding = Decoding(
-        _place_of(recipe, folder, kinds, languages) / decoded_name(split, budget),
-        folder,
-        recipe.name,
-        split,
-        manifest,
-        parse_tasks(kinds, languages, recipe.available_tasks()),
-        options or decode_options(usual_search(folder)),
-        dense,
-        deaf,
-        budget,
-        learnt_vocabulary(recipe.vocabulary_of(folder)) if vocabulary else None,
-        execution or DEFAULT,
+        folder=_place_of(recipe, folder, kinds, languages) / decoded_name(split, budget),
+        checkpoint=folder,
+        corpus=recipe.name,
+        split=split,
+        manifest=manifest,
+        tasks=parse_tasks(kinds, languages, recipe.available_tasks()),
+        options=options or decode_options(usual_search(folder)),
+        dense=dense,
+        deaf=deaf,
+        budget=budget,
+        vocabulary=learnt_vocabulary(recipe.vocabulary_of(folder)) if vocabulary else None,
+        execution=execution or DEFAULT,
     )
     if decoding.is_done():
         return decoding.folder

@@ -174,9 +174,19 @@ def decode(
         folder = recipe.folder_of(experiment, tasks, langs)
         dense = recipe.dense_of(folder)
         for each in recipe.held_out(split):
-            deaf = dense is None
             out = hypotheses.decode(
-                recipe, folder, each, tasks, langs, options, dense, deaf, budget, shard, vocabulary, execution
+                recipe,
+                folder,
+                each,
+                tasks,
+                langs,
+                options,
+                dense=dense,
+                deaf=dense is None,
+                budget=budget,
+                shard=shard,
+                vocabulary=vocabulary,
+                execution=execution,
             )
             if (out / "decode.json").is_file():  # no shard is missing
                 print(out)

@@ -61,18 +61,26 @@ def decode_batch(
     min_seconds: float,
 ) -> list[Decoded]:
     """Decode a batch that hears ``recordings``, with the contexts that `contexts_of` gave all examples."""
-    speech_BN, lengths_B = pad_speech(recordings, min_seconds)
-    context = join([contexts[cut.id] for cut in batch])
-    tasks = [Task.parse(cut.custom["task"]) for cut in batch]
-    return engine.decode(speech_BN.to(next(engine.model.parameters()).device), lengths_B, tasks, context)
+    return engine.decode(*_inputs(engine, batch, recordings, contexts, min_seconds))
 
 
 def gates_of(engine: Engine, examples: Sequence[Cut], min_seconds: float) -> Iterator[tuple[list[Cut], torch.Tensor]]:
     """What the gates decide for all examples, a batch after the other with its (B, S), without a search."""
-    device = next(engine.model.parameters()).device
     contexts = contexts_of(examples, {} if engine.gates is None else engine.gates.config.vectors)
     for batch in batches_of(examples):
-        speech_BN, lengths_B = pad_speech([load_audio(cut) for cut in batch], min_seconds)
-        tasks = [Task.parse(cut.custom["task"]) for cut in batch]
-        context = join([contexts[cut.id] for cut in batch])
-        yield batch, engine.encode(speech_BN.to(device), lengths_B, tasks, context)[2]
+        recordings = [load_audio(cut) for cut in batch]
+        yield batch, engine.encode(*_inputs(engine, batch, recordings, contexts, min_seconds))[2]
+
+
+def _inputs(
+    engine: Engine,
+    batch: Sequence[Cut],
+    recordings: Sequence[torch.Tensor],
+    contexts: Mapping[str, Context],
+    min_seconds: float,
+) -> tuple[torch.Tensor, torch.Tensor, list[Task], Context]:
+    """What the engine takes: speech (B, N) on its device, lengths (B), tasks, context."""
+    speech_BN, lengths_B = pad_speech(recordings, min_seconds)
+    tasks = [Task.parse(cut.custom["task"]) for cut in batch]
+    device = next(engine.model.parameters()).device
+    return speech_BN.to(device), lengths_B, tasks, join([contexts[cut.id] for cut in batch])

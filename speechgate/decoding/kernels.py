@@ -110,13 +110,14 @@ class _RelativeAttention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, pos_emb: Tensor, mask: Tensor | None) -> Tensor:
         module = self._module
         query_BHTE, key_BHTE, value_BHTE = module.forward_qkv(query, key, value)
-        place_1HPE = module.linear_pos(pos_emb).unflatten(-1, (module.h, module.d_k)).transpose(1, 2)
+        place_BHPE = module.linear_pos(pos_emb).unflatten(-1, (module.h, module.d_k)).transpose(1, 2)
+        place_BHPE = place_BHPE.expand(len(query), -1, -1, -1)  # the encoder gives one for all
         content_BHTE = query_BHTE + module.pos_bias_u[:, None]
         position_BHTE = (query_BHTE + module.pos_bias_v[:, None]) * module.d_k**-0.5
         heads, frames = query_BHTE.shape[1:3]
         attended = []
         for row in range(len(query_BHTE)):
-            scores_HTP = position_BHTE[row] @ place_1HPE[0].transpose(-2, -1)
+            scores_HTP = position_BHTE[row] @ place_BHPE[row].transpose(-2, -1)
             step_H, step_T, _ = scores_HTP.stride()
             bias_HTT = scores_HTP.as_strided((heads, frames, frames), (step_H, step_T - 1, 1), frames - 1)
             if mask is not None:
