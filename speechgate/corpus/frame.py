@@ -17,7 +17,7 @@ from rich.table import Table
 from speechgate.corpus.archives import Archive, fetch_archives, is_fetched, is_web
 from speechgate.corpus.audio import convert_all
 from speechgate.corpus.splits import SPLITS
-from speechgate.corpus.stream import recordings, stream_cuts
+from speechgate.corpus.stream import counting, recordings, stream_cuts
 from speechgate.corpus.utterance import Utterance
 from speechgate.errors import ConfigError, DownloadError, ManifestError
 from speechgate.files import write_json
@@ -111,8 +111,9 @@ class Corpus:
         """
         root, home = self._downloaded(data_dir), self.home(data_dir)
         jobs = islice(recordings(self.read(root), root, home), shard.index, None, shard.count)
-        for _ in convert_all(jobs, workers or cores(), reuse=True):
-            pass
+        with counting("converting", "recordings") as count:
+            for _ in convert_all(jobs, workers or cores(), reuse=True):
+                count(1)
 
     def prepare(self, data_dir: Path | str, workers: int | None = None) -> dict[str, Path]:
         """Convert the recordings and write manifests, report.json, report.html and quarantine.jsonl.

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -36,12 +38,10 @@ def stream_cuts(
             waiting.append(list(group))
             yield audio, _converted_path(audio, root, home)
 
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,} utterances"), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("preparing", total=None)
+    with counting("preparing", "utterances") as count:
         for target, result in convert_all(jobs(), workers, reuse=True):
             group = waiting.popleft()
-            progress.advance(task, len(group))
+            count(len(group))
             if isinstance(result, str):
                 for utterance in group:
                     gate.reject("unreadable recording", utterance.id, utterance.language, utterance.split, result)
@@ -52,6 +52,15 @@ def stream_cuts(
                 cut = _cut(utterance, target, result, gate)
                 if cut is not None:
                     yield utterance.split, cut
+
+
+@contextmanager
+def counting(doing: str, what: str) -> Iterator[Callable[[int], None]]:
+    """Show how many of a stream of unknown length are done; gives a function that counts some more."""
+    columns = (SpinnerColumn(), TextColumn(f"{doing} {{task.completed:,}} {what}"), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task(doing, total=None)
+        yield partial(progress.advance, task)
 
 
 def _usable(utterances: Iterable[Utterance], gate: Gate) -> Iterator[Utterance]:

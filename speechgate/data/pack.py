@@ -5,6 +5,7 @@ shards of a large manifest the recordings of each language lie in the random ord
 """
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from lhotse.cut import MonoCut
 from lhotse.shar import SharWriter
+from rich.progress import track
 
 from speechgate.data.batch import load_audio
 from speechgate.data.shar import Place, at_place
@@ -53,13 +55,14 @@ def pack(manifest: Path, workers: int = 1, shard_cuts: int = SHARD_CUTS, large: 
         for number, cuts in enumerate(batched(read_cuts(path), shard_cuts))
         if not _cuts_path(target, number).is_file()
     )
+    shown = track(jobs, "packing", total=math.ceil(index.cuts / shard_cuts))  # or some more: a last one a language
     if workers == 1:
-        for job in jobs:
+        for job in shown:
             _write_shard(*job, scratch)
     else:
         # As in speechgate.corpus.audio: forking a process that holds threads may hang the child.
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for some in batched(jobs, 4 * workers):
+            for some in batched(shown, 4 * workers):
                 list(pool.map(_write_shard, *zip(*some, strict=True), repeat(scratch)))
     shutil.rmtree(scratch)
     write_cuts((cut for target in groups for cut in _placed(target)), manifest)

@@ -15,8 +15,8 @@ from lhotse.cut import MonoCut
 from lhotse.utils import fastcopy
 
 from speechgate.errors import AudioError, ManifestError
+from speechgate.manifests.cuts import PACKED
 
-KIND = "shar"  # of an audio source that is not in a file of its own
 OPEN = 64  # tar files at once in each process
 
 
@@ -54,12 +54,12 @@ class Place:
 def place_of(cut: MonoCut) -> Place | None:
     """Where the recording lies; None if it is a file of its own."""
     source = cut.recording.sources[0]
-    return Place.parse(source.source) if source.type == KIND else None
+    return Place.parse(source.source) if source.type == PACKED else None
 
 
 def at_place(cut: MonoCut, place: Place) -> MonoCut:
     """The cut with its recording said to be there."""
-    return _from(cut, AudioSource(KIND, channels=[0], source=str(place)))
+    return _from(cut, AudioSource(PACKED, channels=[0], source=str(place)))
 
 
 def in_memory(cut: MonoCut) -> MonoCut:

@@ -24,6 +24,7 @@ from speechgate.task import Task, to_iso3
 
 # Durations are rounded when they are written, so a cut may seem to end this much after its recording.
 _TOLERANCE_SECONDS = 1e-3
+PACKED = "shar"  # the type of an audio source that is not in a file of its own
 
 
 def read_cuts(path: Path | str) -> CutSet:
@@ -40,7 +41,7 @@ def read_cuts(path: Path | str) -> CutSet:
 
 def is_packed(path: Path | str) -> bool:
     """Whether the recordings of a manifest lie in shards (see ``speechgate.data.pack``)."""
-    return any(cut.recording.sources[0].type == "shar" for cut in islice(read_cuts(path), 1))
+    return any(cut.recording.sources[0].type == PACKED for cut in islice(read_cuts(path), 1))
 
 
 class _ManifestIterator(LazyManifestIterator):
