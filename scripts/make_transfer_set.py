@@ -15,6 +15,7 @@ import argparse
 import csv
 import random
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,10 @@ def plan(texts: Path, count: int) -> list[Utterance]:
 
 def speak(texts: Path, out: Path, count: int) -> None:
     """Write a recording of each, and tables in which each language has one sentence for dev and one for test."""
+    if missing := [f"{language}.txt" for language in VOICES if not (texts / f"{language}.txt").is_file()]:
+        sys.exit(f"{texts} has no {', '.join(missing)}: write a sentence a line there, or run the step `sentences`")
+    if shutil.which("espeak-ng") is None:
+        sys.exit("espeak-ng is not installed: apt-get install espeak-ng")
     utterances = plan(texts, count)
     (out / "audio").mkdir(parents=True, exist_ok=True)
 

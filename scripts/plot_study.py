@@ -67,6 +67,8 @@ def main() -> None:
             sys.exit(
                 f"{home}: no g_STACK_TARGET or dial_STACK has {metric} in decode_test*/scores.json; score them first"
             )
+        if not (home / "dense" / "decode_test" / "scores.json").is_file():
+            sys.exit(f"{home}/dense/decode_test/scores.json is missing: decode and score the dense model first")
         dense = curve([home / "dense" / "decode_test"], metric)[0][1]
         ax.axhline(dense, color="black", linewidth=0.8, linestyle=":")
         ax.annotate(
