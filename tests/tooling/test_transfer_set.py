@@ -1,6 +1,7 @@
 """scripts/make_transfer_set.py: which sentences it takes, and what it says of them; a stand-in for espeak-ng speaks."""
 
 import csv
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -22,10 +23,23 @@ Package: two
 Description-en: editor for the text of a page
  Das ist kein englischer Satz mit Umlauten.
 """
-FAKE_ESPEAK = """#!/bin/sh
+FAKE = """#!/bin/sh
 while [ $# -gt 1 ]; do [ "$1" = -w ] && file=$2; shift; done
 printf '%s' "$1" >"$file"
 """
+
+
+def write_catalogue(path: Path, messages: dict[str, str], order: str = "<") -> None:
+    """A .mo file as msgfmt writes it."""
+    texts = [text.encode() for table in (messages, messages.values()) for text in table]
+    count, start = len(messages), 28 + 16 * len(messages)
+    body, places = b"", []
+    for text in texts:
+        places += [len(text), start + len(body)]
+        body += text + b"\x00"
+    head = struct.pack(f"{order}7I", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, 0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(head + struct.pack(f"{order}{len(places)}I", *places) + body)
 
 
 @pytest.fixture
@@ -37,10 +51,37 @@ def script(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_sentences_are_plain_and_of_the_language(script) -> None:
-    assert script.sentences(LISTS, "en") == {
+    assert script.described(LISTS, "en") == {
         "editor for the text of a page",
         "This is a program for the editing of text.",
     }
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_messages_of_programs_come_with_their_english(script, tmp_path: Path, order: str) -> None:
+    write_catalogue(
+        tmp_path / "es" / "LC_MESSAGES" / "a.mo",
+        {
+            "": "Content-Type: text/plain; charset=UTF-8\n",
+            "Please give the _name of the file.": "Escriba el _nombre del archivo.",
+            "dialog\x04%d files in the folder": "%d archivos en la carpeta",
+            "menu\x04Quit the program now": "Salir de la aplicación\x00Salir de las aplicaciones",
+        },
+        order,
+    )
+    assert list(script.messages((tmp_path / "es" / "LC_MESSAGES" / "a.mo").read_bytes()))[1:] == [
+        ("Please give the name of the file.", "Escriba el nombre del archivo."),
+        ("%d files in the folder", "%d archivos en la carpeta"),
+        ("Quit the program now", "Salir de la aplicación"),
+    ]
+    done = run("sentences", tmp_path, tmp_path / "texts", path="/usr/bin:/bin")
+    assert "fr/LC_MESSAGES" in done.stderr  # English and Spanish were found, and no French
+    spanish = (tmp_path / "texts" / "es.txt").read_text().splitlines()
+    assert sorted(spanish) == [
+        "Escriba el nombre del archivo.\tPlease give the name of the file.",
+        "Salir de la aplicación\tQuit the program now",
+    ]
+    assert "Please give the name of the file." in (tmp_path / "texts" / "en.txt").read_text().splitlines()
 
 
 def run(*arguments: Path | str, path: str) -> subprocess.CompletedProcess[str]:
@@ -49,15 +90,15 @@ def run(*arguments: Path | str, path: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def write_texts(folder: Path) -> Path:
+def write_texts(folder: Path, count: int = 4) -> Path:
     folder.mkdir()
     for language in ("en", "es", "fr", "it", "ru"):
-        (folder / f"{language}.txt").write_text("".join(f"{language} sentence {i}\n" for i in range(4)))
+        (folder / f"{language}.txt").write_text("".join(f"{language} sentence {i}\n" for i in range(count)))
     return folder
 
 
 def test_every_sentence_is_spoken_once_and_told_in_one_table(tmp_path: Path) -> None:
-    write_program(tmp_path / "bin" / "espeak-ng", FAKE_ESPEAK)
+    write_program(tmp_path / "bin" / "espeak-ng", FAKE)
     texts, out = write_texts(tmp_path / "texts"), tmp_path / "out"
     done = run("speak", texts, out, "--count", "3", path=f"{tmp_path / 'bin'}:/usr/bin:/bin")
     assert done.returncode == 0, done.stderr
@@ -71,11 +112,29 @@ def test_every_sentence_is_spoken_once_and_told_in_one_table(tmp_path: Path) -> 
     for row in told:
         assert (out / row["audio"]).read_text() == row["text"]
         assert row["text"].startswith(row["language"])
+        assert (row["text_en"], row["speaker"].split("-")[0]) == ("", "espeak")
+
+
+def test_pico_speaks_about_half_where_it_is_installed(tmp_path: Path) -> None:
+    for name in ("espeak-ng", "pico2wave"):
+        write_program(tmp_path / "bin" / name, FAKE)
+    texts = write_texts(tmp_path / "texts", count=40)
+    (texts / "fr.txt").write_text("une phrase\ta sentence\n" * 4)
+    done = run("speak", texts, tmp_path / "out", path=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "train.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    by_pico = [row for row in rows if row["speaker"].startswith("pico-")]
+    assert 40 < len(by_pico) < 90
+    assert not [row for row in by_pico if row["language"] == "ru"]  # Pico speaks no Russian
+    assert {row["text_en"] for row in rows if row["language"] == "fr"} == {"a sentence"}
+    for row in by_pico:
+        assert (tmp_path / "out" / row["audio"]).read_text().endswith(">" + row["text"])
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     lists = run("sentences", tmp_path, tmp_path / "texts", path="/usr/bin:/bin")
-    assert (lists.returncode, "has no *_main_i18n_Translation-en" in lists.stderr) == (1, True)
+    assert (lists.returncode, "nor *_main_i18n_Translation-en" in lists.stderr) == (1, True)
     texts = run("speak", tmp_path, tmp_path / "out", path="/usr/bin:/bin")
     assert (texts.returncode, "has no en.txt, es.txt, fr.txt, it.txt, ru.txt" in texts.stderr) == (1, True)
     speaker = run("speak", write_texts(tmp_path / "all"), tmp_path / "out", path=str(tmp_path))
