@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_UMASK = os.umask(0o077)  # it can be read by setting it alone
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -24,6 +27,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
+            temporary.chmod(0o666 & ~_UMASK)  # safetensors writes files that no colleague can read
             os.replace(temporary, path)
             _sync_folder(path.parent)
     finally:

@@ -251,7 +251,9 @@ def export(
     out: Annotated[Path, typer.Option(help="new folder")],
     tgt: Annotated[str, typer.Option(help="language written, with st")] = "",
     sparsity: Annotated[float | None, typer.Option(help="share to skip, for gates with a budget dial")] = None,
-    form: Annotated[str, typer.Option("--format", help="speechgate, espnet or onnx")] = "speechgate",
+    form: Annotated[
+        str, typer.Option("--format", help="speechgate, espnet, onnx, or transformers for a Whisper")
+    ] = "speechgate",
     manifest: Annotated[
         Path | None, typer.Option(help="cuts to fix the gates by, where these depend on more than task and language")
     ] = None,

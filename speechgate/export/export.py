@@ -14,8 +14,9 @@ from speechgate.export.specialise import closed_for
 from speechgate.model.checkpoint import Specialised, load_checkpoint, save_checkpoint
 from speechgate.runinfo import run_info
 from speechgate.task import Task
+from speechgate.whisper.config import WhisperConfig
 
-FORMATS = ("speechgate", "espnet", "onnx")
+FORMATS = ("speechgate", "espnet", "onnx", "transformers")
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ def export(
     Args:
         source: a checkpoint folder, gated or dense.
         task: what the exported model is for.
-        form: "speechgate", "espnet" or "onnx".
+        form: one of ``FORMATS``.
         folder: a new or empty folder.
         cuts: utterances to fix the gates by, where the task alone does not (see ``closed_for``).
         sparsity: where to turn the budget dial, for gates that have one.
 
     Raises:
-        ConfigError: an unknown format, a folder that holds something, or gates that the task alone does not fix.
+        ConfigError: an unknown format or one for other models, a folder that holds something, or gates that the task
+            alone does not fix.
         CheckpointError: the source is no checkpoint, or is specialised already.
         ManifestError: no cut fits the task.
     """
@@ -55,7 +57,9 @@ def export(
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: give --out another folder, or clear this one")
     checkpoint = load_checkpoint(source)
-    if form != "speechgate":
+    if form == "transformers" and not isinstance(checkpoint.config, WhisperConfig):
+        raise ConfigError("--format transformers is for a Whisper, and this model is of ESPnet's classes")
+    if form in ("espnet", "onnx"):
         checkpoint.of_espnet(f"--format {form}")
     if sparsity is not None:
         checkpoint.turn(sparsity)
@@ -64,6 +68,10 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     if form == "espnet":
         return Exported((write_espnet(checkpoint, specialised, folder),), specialised, sites)
+    if form == "transformers":
+        from speechgate.export.transformers import write_transformers  # here, because transformers is an extra
+
+        return Exported((write_transformers(checkpoint, specialised, folder),), specialised, sites)
     checkpoint.specialise(specialised)
     if form == "onnx":
         return Exported(write_onnx(checkpoint, folder), specialised, sites)

@@ -13,6 +13,7 @@ from speechgate.decoding.decode import examples_of, gates_of
 from speechgate.decoding.engine import Engine
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import CheckpointError, ConfigError
+from speechgate.gates.espnet import known_stacks
 from speechgate.model.checkpoint import Checkpoint, Specialised
 from speechgate.task import Task
 
@@ -63,9 +64,10 @@ def _decide_without_audio(checkpoint: Checkpoint, task: Task) -> Tensor:
     """(1, S): the input of the stacks does not matter, so one frame of zeros will do."""
     model = checkpoint.model.eval()
     model.gates.set_context([task])
-    x_1TD = torch.zeros(1, 1, model.encoder.output_size(), device=next(model.parameters()).device)
-    for stack in model.gates.stacks:
-        model.gates.decide(stack, x_1TD, torch.ones(1, 1, dtype=torch.bool, device=x_1TD.device))
+    for stack in known_stacks(model):
+        if stack.name in model.gates.stacks:
+            x_1TD = torch.zeros(1, 1, stack.width, device=next(model.parameters()).device)
+            model.gates.decide(stack.name, x_1TD, torch.ones(1, 1, dtype=torch.bool, device=x_1TD.device))
     return model.gates.mask_BS(1)
 
 

@@ -19,7 +19,8 @@ from speechgate.task import Task, to_iso3
 
 TOKENIZER_FILE, RULES_FILE = "tokenizer.json", "whisper.json"
 _SOT, _EOT = "<|startoftranscript|>", "<|endoftext|>"
-_TRANSCRIBE, _TRANSLATE, _NO_TIMESTAMPS = "<|transcribe|>", "<|translate|>", "<|notimestamps|>"
+TRANSCRIBE, TRANSLATE, _NO_TIMESTAMPS = "<|transcribe|>", "<|translate|>", "<|notimestamps|>"
+_SECONDS_A_TIMESTAMP = 0.02
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 
 
@@ -28,6 +29,7 @@ class WhisperTokens:
 
     Attributes:
         languages, tasks: this project's symbols ("<deu>", "<asr>", "<st_eng>") that prompts can be made of.
+        language_ids: the ids of the former.
         token_list: every token in the order of the ids.
         specials: the ids that are not text.
         bytes: those of single bytes, of which any text can be made.
@@ -54,23 +56,25 @@ class WhisperTokens:
             )
         except Exception as error:  # tokenizers raises nothing more exact
             raise CheckpointError(f"{TOKENIZER_FILE} or {RULES_FILE} is damaged ({error})") from error
-        missing = [each for each in (_SOT, _EOT, _TRANSCRIBE, _TRANSLATE, _NO_TIMESTAMPS) if self._id(each) is None]
+        missing = [each for each in (_SOT, _EOT, TRANSCRIBE, TRANSLATE, _NO_TIMESTAMPS) if self._id(each) is None]
         if missing:
             raise CheckpointError(
                 f"{TOKENIZER_FILE} has no {', '.join(missing)}: choose a multilingual Whisper, not an English one"
             )
         self.sos, self.eos = self._known(_SOT), self._known(_EOT)
-        known = [self._pieces.id_to_token(i) or f"<|{i}|>" for i in range(self._whisper_size)]
+        first = self._known(_NO_TIMESTAMPS) + 1  # of the times, which tokenizer.json may lack
+        times = (f"<|{(i - first) * _SECONDS_A_TIMESTAMP:.2f}|>" for i in range(self._whisper_size))
+        known = [self._pieces.id_to_token(i) or time for i, time in enumerate(times)]
         self.token_list: list[str] = [*known, *self.added]
         self.specials = frozenset(range(self.eos, len(self.token_list)))
         alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
         self.bytes = frozenset(i for i, token in enumerate(self.token_list[: self.eos]) if token in alphabet)
-        self._language_ids = self._languages()
-        self._task_ids = {"<asr>": self._known(_TRANSCRIBE), "<st_eng>": self._known(_TRANSLATE)}
+        self.language_ids = self._languages()
+        self._task_ids = {"<asr>": self._known(TRANSCRIBE), "<st_eng>": self._known(TRANSLATE)}
         for place, symbol in enumerate(self.added, self._whisper_size):
             if symbol.startswith("<|translate_"):
                 self._task_ids[f"<st_{symbol[12:15]}>"] = place
-        self.languages, self.tasks = tuple(sorted(self._language_ids)), tuple(sorted(self._task_ids))
+        self.languages, self.tasks = tuple(sorted(self.language_ids)), tuple(sorted(self._task_ids))
 
     def __len__(self) -> int:
         return len(self.token_list)
@@ -98,29 +102,36 @@ class WhisperTokens:
             ConfigError: the model was not made for this language or target.
         """
         for kind, symbol, known in (
-            ("language", task.language_symbol, self._language_ids),
+            ("language", task.language_symbol, self.language_ids),
             ("task", task.task_symbol, self._task_ids),
         ):
             if symbol not in known:
                 raise ConfigError(f"task {task}: this Whisper has no {kind} {symbol}: fine-tune it for {task}")
         return [
-            self._language_ids[task.language_symbol],
+            self.language_ids[task.language_symbol],
             self._task_ids[task.task_symbol],
             self._known(_NO_TIMESTAMPS),
         ]
 
     def extended(self, tasks: Sequence[Task]) -> "WhisperTokens":
         """The same with symbols for the languages and targets of ``tasks`` that it lacks."""
-        new = [f"<|{task.src}|>" for task in tasks if task.language_symbol not in self._language_ids]
+        new = [f"<|{task.src}|>" for task in tasks if task.language_symbol not in self.language_ids]
         new += [f"<|translate_{task.tgt}|>" for task in tasks if task.task_symbol not in self._task_ids]
         added = list(dict.fromkeys([*self.added, *sorted(set(new))]))
         return WhisperTokens(self._json, self._rules | {"added": added})
 
+    def pieces(self) -> tokenizers.Tokenizer:
+        """A tokenizer that has every id of ``token_list``."""
+        pieces = tokenizers.Tokenizer.from_str(self._json)
+        missing = self.token_list[pieces.get_vocab_size() :]
+        pieces.add_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in missing])
+        return pieces
+
     def like(self, symbol: str) -> list[int]:
         """The ids of Whisper's own that an added symbol is like: its embedding begins as their mean."""
         if symbol.startswith("<|translate_"):
-            return [self._known(_TRANSLATE)]
-        return [place for place in self._language_ids.values() if place < self._whisper_size]
+            return [self._known(TRANSLATE)]
+        return [place for place in self.language_ids.values() if place < self._whisper_size]
 
     def save(self, folder: Path | str) -> None:
         write_text(Path(folder) / TOKENIZER_FILE, self._json)
@@ -163,7 +174,7 @@ class WhisperTokens:
     def _languages(self) -> dict[str, int]:
         """Language symbols of this project to ids: what stands between the start and the tasks, and what was added."""
         found = {}
-        for place in range(self.sos + 1, self._known(_TRANSLATE)):
+        for place in range(self.sos + 1, self._known(TRANSLATE)):
             code = _LANGUAGE.fullmatch(self._pieces.id_to_token(place) or "")
             if code:
                 found[f"<{to_iso3(code[1])}>"] = place

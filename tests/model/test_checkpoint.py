@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -189,3 +191,14 @@ def test_average_of_states():
     assert (mean["half"].item(), mean["half"].dtype) == (0.5, torch.float16)
     assert mean["steps"] == 9
     assert average_states(states[:1])["weight"].tolist() == [1.0, 2.0]
+
+
+def test_a_colleague_can_read_what_the_umask_lets_them(tmp_path):
+    program = (
+        "import os, sys; os.umask(0o022)\n"
+        "import torch; from safetensors.torch import save_file; from pathlib import Path\n"
+        "from speechgate.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary: save_file({'w': torch.ones(2)}, temporary)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "w.safetensors"], check=True)
+    assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o644
