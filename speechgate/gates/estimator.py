@@ -72,7 +72,7 @@ def straight_through(logits_BS: Tensor, open_BS: Tensor, temperature: float, edg
     Args:
         edge_B1: of a budget, from which the logits are then measured, with the gradient that ``edge_share`` tells.
     """
-    bell_BS = bell(logits_BS if edge_B1 is None else logits_BS - edge_B1, temperature)
+    bell_BS = bell(logits_BS if edge_B1 is None else logits_BS.detach() - edge_B1, temperature)
     share_BS = None if edge_B1 is None else edge_share(bell_BS)
     return lend(logits_BS, open_BS.to(logits_BS.dtype), bell_BS / temperature, share_BS)
 

@@ -141,8 +141,8 @@ class Gates(nn.Module):
         if self.forced is not None:
             if len(self.forced) not in (1, len(x_BTD)):
                 raise ConfigError(f"gates: {len(self.forced)} forced masks for a batch of {len(x_BTD)}")
-            dtype = x_BTD.dtype if self.training else torch.bool
-            gates_BS = self.forced[:, self.sites_of(stack)].to(x_BTD.device, dtype)
+            gates_BS = self.forced[:, self.sites_of(stack)]
+            gates_BS = gates_BS.to(x_BTD.device, x_BTD.dtype) if self.training else gates_BS.bool()
             return self._put_in_force(stack, gates_BS, gates_BS)
         if stack not in self.stacks:
             return None

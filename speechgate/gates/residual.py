@@ -18,7 +18,8 @@ class _AddGated(torch.autograd.Function):
     def forward(ctx: Any, x_BTD: Tensor, branch_BTD: Tensor, gate_B11: Tensor) -> Tensor:
         ctx.save_for_backward(branch_BTD, gate_B11)
         # Written to a given place, since autocast would first copy a branch of half precision to single.
-        return torch.addcmul(x_BTD, branch_BTD, gate_B11, out=torch.empty_like(x_BTD))
+        out_BTD = torch.empty_like(x_BTD, dtype=torch.promote_types(x_BTD.dtype, branch_BTD.dtype))
+        return torch.addcmul(x_BTD, branch_BTD, gate_B11, out=out_BTD)
 
     @staticmethod
     @once_differentiable
@@ -34,7 +35,7 @@ class _AddGated(torch.autograd.Function):
 
 
 def add_gated(x_BTD: Tensor, branch_BTD: Tensor, gate_B11: Tensor) -> Tensor:
-    """Return ``x_BTD + gate_B11 * branch_BTD``, in the precision of ``x_BTD``, which a branch may be below.
+    """Return ``x_BTD + gate_B11 * branch_BTD``, in the higher precision of these two.
 
     One operation forward, as in a dense layer, and backward three, of which a dense layer under autocast has one.  The
     gate's batch may be 1 for any batch.

@@ -8,7 +8,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 # These make room for a result, or look at one in another way: nothing runs on the device.
 NOTHING = {"alias", "as_strided", "detach", "expand", "lift_fresh", "permute", "select", "slice", "split"}
 NOTHING |= {"split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "_unsafe_view"}
-NOTHING |= {"_local_scalar_dense", "_reshape_alias", "empty", "empty_like", "empty_strided", "new_empty"}
+NOTHING |= {
+    "_local_scalar_dense",
+    "_reshape_alias",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "promote_types",
+}
 
 
 class Operations(TorchDispatchMode):

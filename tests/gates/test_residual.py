@@ -9,6 +9,7 @@ from speechgate.gates.residual import add_gated
 from tests.gates.operations import Operations
 
 SINGLE, HALF = torch.float32, torch.bfloat16
+DTYPES = [(SINGLE, SINGLE), (SINGLE, HALF), (HALF, HALF), (HALF, SINGLE)]  # of the stream and of the branch
 seeds = st.integers(0, 999)
 
 
@@ -37,7 +38,7 @@ def test_gradients_are_those_of_finite_differences(seed, batch, one):
     assert torch.autograd.gradcheck(add_gated, tensors)
 
 
-@pytest.mark.parametrize("dtypes", [(SINGLE, SINGLE), (SINGLE, HALF), (HALF, HALF)])
+@pytest.mark.parametrize("dtypes", DTYPES)
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, batch=st.integers(1, 4), one=st.booleans(), autocast=st.booleans())
 def test_equals_the_plain_product(dtypes, seed, batch, one, autocast):
@@ -62,7 +63,7 @@ def test_only_the_gradients_asked_for_are_computed():
     assert branch_BTD.grad is None
 
 
-@pytest.mark.parametrize("dtypes", [(SINGLE, SINGLE), (SINGLE, HALF), (HALF, HALF)])
+@pytest.mark.parametrize("dtypes", DTYPES[:3])
 def test_is_one_operation_forward_and_three_backward(dtypes):
     tensors = inputs(0, 2, dtypes)
     with torch.autocast("cpu", HALF), Operations() as forward:
