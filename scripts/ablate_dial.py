@@ -12,7 +12,7 @@ from unittest.mock import patch
 import torch
 
 from speechgate.config import GatesConfig
-from speechgate.gates import decision
+from speechgate.gates import estimator
 from speechgate.gates.decision import Sampling, decide_gates
 from speechgate.training.schedule import gate_noise, penalty_scale
 
@@ -33,7 +33,7 @@ def regret_after(updates: int, seed: int, *, one_budget: bool = False, noise: bo
         budget_B = torch.rand(1).expand(BATCH) if one_budget else (torch.randperm(BATCH) + torch.rand(BATCH)) / BATCH
         closed_B = 0.7 * budget_B * penalty_scale(progress, CONFIG)
         sampling = Sampling(gate_noise(progress, CONFIG) if noise else 0.0, CONFIG.temperature)
-        with patch.object(decision, "shift_free", decision.shift_free if edge else lambda z, theta, _: z - theta):
+        with patch.object(estimator, "edge_share", estimator.edge_share if edge else torch.zeros_like):
             gates_BS, _ = decide_gates(CONFIG, score_KS[task_B], closed_B, torch.rand(BATCH), COST_S, sampling)
         closed_BS = 1 - gates_BS
         loss = ((closed_BS * value_KS[task_B]).sum(1) + 0.3 * torch.randn(BATCH) * closed_BS.sum(1)).mean()

@@ -31,7 +31,7 @@ IGNORE = -1  # label of positions without a loss
 
 @dataclass
 class Batch:
-    """A batch on one device.  Lengths stay on the CPU, where padding, CTC and scheduling need them.
+    """A batch on one device.  Lengths stay on the CPU, where padding, CTC and scheduling need them; so do vectors.
 
     Attributes:
         speech_BN: waveform in [-1, 1], 16 kHz, zero-padded; ``speech_lengths`` (B) counts samples with the tail.
@@ -52,13 +52,12 @@ class Batch:
     vectors: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Move the tensors that modules read; lengths stay where they are."""
+        """Move the tensors that modules read; lengths and vectors stay where they are, for they are looked at first."""
         moved: dict[str, Any] = {
             f.name: getattr(self, f.name).to(device, non_blocking=True)
             for f in fields(self)
             if isinstance(getattr(self, f.name), Tensor) and not f.name.endswith("_lengths")
         }
-        moved["vectors"] = {name: vector.to(device, non_blocking=True) for name, vector in self.vectors.items()}
         return Batch(**{f.name: getattr(self, f.name) for f in fields(self)} | moved)
 
     def __len__(self) -> int:

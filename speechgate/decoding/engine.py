@@ -33,8 +33,9 @@ from speechgate.errors import ConfigError
 from speechgate.gates.context import Context
 from speechgate.gates.cost import CostTable
 from speechgate.gates.sites import groups_of
+from speechgate.gates.transfer import real_frames
 from speechgate.model.checkpoint import Checkpoint
-from speechgate.model.espnet_compat import TransformerDecoder, make_pad_mask
+from speechgate.model.espnet_compat import TransformerDecoder
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokens
 from speechgate.text.vocabulary import Vocabulary
@@ -61,7 +62,8 @@ class Decoded:
 class Engine:
     """Decodes batches with one checkpoint.  Closed modules do not run; utterances do not influence each other.
 
-    Weights are prepared for ``execution`` when the engine is made: one that trains on needs a new engine.
+    Weights are prepared for ``execution`` when the engine is made: one that trains on needs a new engine.  The gates
+    then decide on the CPU, wherever the model runs.
 
     With a ``vocabulary`` texts are written with their language's tokens alone, whose rows of the output layer are
     gathered once a language.  Scores are then log-probabilities among these tokens, so they are higher.
@@ -79,6 +81,8 @@ class Engine:
         self.tokenizer = checkpoint.tokenizer
         self.options = options
         self.gates = getattr(self.model, "gates", None)
+        if self.gates is not None:
+            self.gates.to("cpu")  # on a GPU, launches and waits would take longer than products so small take here
         self.specialised = checkpoint.specialised
         self.cost = checkpoint.full_cost or CostTable(self.model)
         if options.ctc_weight > 0 and self.model.ctc is None:
@@ -164,7 +168,7 @@ class Engine:
         if self.gates is None:
             return out_BTD, frames_B.cpu(), self._always_open_S().expand(len(tasks), -1)
         frames_B = frames_B.cpu()
-        mask_BT = ~make_pad_mask(frames_B, maxlen=out_BTD.size(1)).to(out_BTD.device)
+        mask_BT = real_frames(frames_B, out_BTD.size(1), out_BTD.device)
         if self.gates.decides_from_prompt:
             prompts = [[self.tokenizer.sos, *self.tokenizer.prompt(task)] for task in tasks]
             prompt_BL = torch.tensor(prompts, device=out_BTD.device)

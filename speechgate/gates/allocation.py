@@ -42,13 +42,13 @@ def within_budget(
     """
     ordered_BS, order_BS = scores_BS.sort(dim=1, stable=True)
     length_BS = cost_S[order_BS]
-    place_BS = length_BS.cumsum(1) - (1 - dither_B[:, None]) * length_BS
-    closed_BS = place_BS < closed_B[:, None] * cost_S.sum()
+    end_BS = length_BS.cumsum(1)
+    place_BS = torch.addcmul(end_BS, length_BS, dither_B[:, None] - 1)
+    closed_BS = place_BS < closed_B[:, None] * end_BS[:, -1:]
     if min_open:
         closed_BS[:, -min_open:] = False
     count_B1 = closed_BS.sum(1, keepdim=True)
-    outside = torch.ones_like(ordered_BS[:, :1])
-    padded_BS = torch.cat([ordered_BS[:, :1] - outside, ordered_BS, ordered_BS[:, -1:] + outside], dim=1)
+    padded_BS = torch.cat([ordered_BS[:, :1] - 1, ordered_BS, ordered_BS[:, -1:] + 1], dim=1)
     between_BS = padded_BS.unfold(1, 2, 1).mean(-1)
     return torch.empty_like(closed_BS).scatter_(1, order_BS, ~closed_BS), between_BS.gather(1, count_B1)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
+from speechgate.gates.transfer import send
 from speechgate.task import KINDS, Task
 
 EMBEDDING = 16
@@ -51,11 +52,12 @@ def join(contexts: Sequence[Context]) -> Context:
     )
 
 
-def pool(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the real frames, (B, D); padded frames do not count."""
-    weight_BT = mask_BT.to(x_BTD.dtype)
-    total_BD = torch.einsum("btd,bt->bd", x_BTD, weight_BT)
-    return total_BD / weight_BT.sum(1, keepdim=True).clamp(min=1)
+def pool(x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
+    """Mean over the real frames, (B, D) in single precision at least; all are real where there is no mask."""
+    if mask_BT is None:
+        return x_BTD.mean(1, dtype=torch.promote_types(x_BTD.dtype, torch.float32))
+    total_BD = torch.bmm(mask_BT[:, None].to(x_BTD.dtype), x_BTD)[:, 0]
+    return total_BD / mask_BT.sum(1, keepdim=True, dtype=torch.float32).clamp(min=1)
 
 
 def frame_differences(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
@@ -79,6 +81,8 @@ class ContextEncoder(nn.Module):
     ``config.context_dropout`` these are trained: each part of each utterance is replaced by its "unknown" at random.
     With ``config.shuffle_context`` an utterance gets another's context: a baseline that knows what contexts there are,
     and nothing of the utterance.
+
+    Its weights need not be where the model runs: what is heard is averaged there, and goes on where they are.
     """
 
     def __init__(self, config: GatesConfig, width: int, languages: Sequence[str]) -> None:
@@ -104,18 +108,25 @@ class ContextEncoder(nn.Module):
             + width * (("audio" in self.parts) + 2 * ("difference" in self.parts))
             + ("budget" in self.parts)
         ) or 1
+        self.one_1: Tensor
+        self.register_buffer("one_1", torch.ones(1), persistent=False)
         self.bank_NC: Tensor | None
         self.register_buffer("bank_NC", torch.zeros(BANK, self.size) if config.shuffle_context else None)
 
     def forward(self, context: Context, x_BTD: Tensor, mask_BT: Tensor, budget_B: Tensor | None) -> Tensor:
         """Encode the context of each utterance; ``x_BTD`` is the stack's input, ``budget_B`` the share to close.
 
+        The last is where the weights are, and so is what is returned.
+
         Raises:
             ConfigError: a language, or a missing vector, that the gates cannot stand in for, since they were trained
                 without ``context_dropout``.
         """
-        parts = [self._part(part, context, x_BTD, mask_BT, budget_B) for part in self.parts]
-        context_BC = torch.cat(parts, dim=-1) if parts else x_BTD.new_ones(len(x_BTD), 1)
+        known = self._embedded(context)
+        parts = [
+            known[part] if part in known else self._part(part, context, x_BTD, mask_BT, budget_B) for part in self.parts
+        ]
+        context_BC = torch.cat(parts, dim=-1) if parts else self.one_1.expand(len(x_BTD), 1)
         return context_BC if self.bank_NC is None else self._of_another(context_BC, context.dither_B)
 
     def _of_another(self, context_BC: Tensor, dither_B: Tensor | None) -> Tensor:
@@ -126,21 +137,28 @@ class ContextEncoder(nn.Module):
             bank_NC.copy_(torch.cat([context_BC.detach().to(bank_NC), bank_NC])[:BANK])
             return context_BC.roll(1, dims=0)
         place_B = torch.full((len(context_BC),), 0.5) if dither_B is None else dither_B
-        return bank_NC[(place_B * BANK).long().to(bank_NC.device)].to(context_BC)
+        return bank_NC[send((place_B * BANK).long(), bank_NC.device)].to(context_BC)
 
     def _part(self, part: str, context: Context, x_BTD: Tensor, mask_BT: Tensor, budget_B: Tensor | None) -> Tensor:
         if part == "audio":
-            return self.norms[part](pool(x_BTD, mask_BT))
+            return self.norms[part](pool(x_BTD, mask_BT).to(self.one_1))
         if part == "difference":
-            return self.norms[part](frame_differences(x_BTD, mask_BT))
+            return self.norms[part](frame_differences(x_BTD, mask_BT).to(self.one_1))
         if part == "budget":
             assert budget_B is not None  # the configuration asks for a budget
-            return budget_B[:, None].to(x_BTD.dtype)
-        if part in self.embeddings:
-            unknown = len(self.known[part])
-            index_B = torch.tensor([self._index(part, task) for task in context.tasks], device=x_BTD.device)
-            return self.embeddings[part](torch.where(self._dropped(index_B), unknown, index_B))
-        return self._vector(part.split(":")[1], context, x_BTD)
+            return budget_B[:, None].to(self.one_1)
+        return self._vector(part.split(":")[1], context)
+
+    def _embedded(self, context: Context) -> dict[str, Tensor]:
+        """The embeddings of the categories, (B, EMBEDDING) each: their indices are found here and sent together."""
+        if not self.embeddings:
+            return {}
+        index_PB = torch.tensor([[self._index(part, task) for task in context.tasks] for part in self.embeddings])
+        if self.training and self.dropout:
+            unknown_P1 = torch.tensor([[len(self.known[part])] for part in self.embeddings])
+            index_PB = torch.where(self._dropped(index_PB), unknown_P1, index_PB)
+        indices = send(index_PB, self.one_1.device).unbind()
+        return {part: table(index_B) for (part, table), index_B in zip(self.embeddings.items(), indices, strict=True)}
 
     def _index(self, part: str, task: Task | None) -> int:
         known = self.known[part]
@@ -153,19 +171,19 @@ class ContextEncoder(nn.Module):
             raise ConfigError(f"the gates know {what}; gates trained with context_dropout take any")
         return len(known)
 
-    def _vector(self, name: str, context: Context, x_BTD: Tensor) -> Tensor:
-        if name in context.vectors:
-            given_BV = context.vectors[name].to(x_BTD.device, x_BTD.dtype)
-        else:
-            given_BV = x_BTD.new_full((len(x_BTD), self.sizes[name]), float("nan"))
+    def _vector(self, name: str, context: Context) -> Tensor:
+        given_BV = context.vectors.get(name)
+        if given_BV is None:
+            given_BV = torch.full((len(context.tasks), self.sizes[name]), float("nan"))
         missing_B = given_BV.isnan().any(1)
         if self.dropout == 0 and bool(missing_B.any()):
             raise ConfigError(f"the gates need vector {name!r} of every cut; gates trained with context_dropout do not")
-        known_BE = self.vectors[name](given_BV.nan_to_num())
-        return torch.where((missing_B | self._dropped(missing_B))[:, None], self.unknown[name].to(known_BE), known_BE)
+        known_BE = self.vectors[name](send(given_BV.nan_to_num(), self.one_1.device).to(self.one_1.dtype))
+        unknown_B = send(missing_B | self._dropped(missing_B), self.one_1.device)
+        return torch.where(unknown_B[:, None], self.unknown[name].to(known_BE), known_BE)
 
-    def _dropped(self, like_B: Tensor) -> Tensor:
+    def _dropped(self, like: Tensor) -> Tensor:
         """Which utterances lose a part of their context: none at inference."""
         if not self.training or self.dropout == 0:
-            return torch.zeros_like(like_B, dtype=torch.bool)
-        return torch.rand(like_B.shape, device=like_B.device) < self.dropout
+            return torch.zeros_like(like, dtype=torch.bool)
+        return torch.rand(like.shape, device=like.device) < self.dropout

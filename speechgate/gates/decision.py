@@ -9,7 +9,7 @@ from torch import Tensor
 
 from speechgate.config import GatesConfig
 from speechgate.gates.allocation import above_zero, within_budget
-from speechgate.gates.estimator import hard_concrete, hard_concrete_open, perturb, shift_free, straight_through
+from speechgate.gates.estimator import hard_concrete, hard_concrete_open, perturb, straight_through
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,10 @@ def decide_gates(
         open_BS, edge_B1 = within_budget(logits_BS.detach(), closed_B, dither_B, cost_S, config.min_open)
     if sampling is None:
         return open_BS, open_BS
-    if edge_B1 is not None:
-        logits_BS = shift_free(logits_BS, edge_B1, sampling.temperature)
     if config.estimator == "hard_concrete":
         return (
-            hard_concrete(logits_BS, open_BS, sampling.temperature, sampling.noise),
+            hard_concrete(logits_BS, open_BS, sampling.temperature, sampling.noise, edge_B1),
             hard_concrete_open(scores_BS, open_BS, sampling.temperature, sampling.noise),
         )
-    gates_BS = straight_through(logits_BS, open_BS, sampling.temperature)
+    gates_BS = straight_through(logits_BS, open_BS, sampling.temperature, edge_B1)
     return gates_BS, gates_BS

@@ -88,8 +88,7 @@ def _merge_branches(x_BTD: Tensor, attn: Gate, cgmlp: Gate, layer: Any, pos_emb:
         return x_BTD
     zeros = torch.zeros_like(x_BTD)
     both = [zeros if branch is None else branch for branch in (global_BTD, local_BTD)]
-    y_BTD = (attn | cgmlp).run(layer.merge, *both, mask)
-    return x_BTD if y_BTD is None else x_BTD + y_BTD
+    return (attn | cgmlp).add(x_BTD, layer.merge, *both, mask)
 
 
 class GatedEBranchformerEncoderLayer(Gated, EBranchformerEncoderLayer):

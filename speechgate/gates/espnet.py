@@ -18,13 +18,13 @@ from speechgate.gates.encoder_layers import (
 )
 from speechgate.gates.layer import Gated
 from speechgate.gates.sites import Stack
+from speechgate.gates.transfer import real_frames
 from speechgate.model.espnet_compat import (
     BranchformerEncoderLayer,
     ConformerEncoderLayer,
     DecoderLayer,
     EBranchformerEncoderLayer,
     TransformerEncoderLayer,
-    make_pad_mask,
 )
 
 GATED: dict[type, type[Gated]] = {
@@ -97,5 +97,4 @@ def _encoder_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Te
 def _decoder_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """The encoder's output.  Steps of a search do not call the decoder as a whole, so they keep the gates they have."""
     encoder_out_BTD, lengths_B = args[:2]
-    mask_BT = ~make_pad_mask(lengths_B, maxlen=encoder_out_BTD.size(1)).to(encoder_out_BTD.device)
-    return encoder_out_BTD, mask_BT
+    return encoder_out_BTD, real_frames(lengths_B, encoder_out_BTD.size(1), encoder_out_BTD.device)

@@ -23,9 +23,10 @@ class GroupGate(Gate):
 
     def __init__(self, gates: Sequence[Gate], split: Split, layer: nn.Module, name: str, out: str, slices: Slices):
         """``name`` is the module's attribute in ``layer``, ``out`` the dotted name of its last projection."""
-        if gates[0].factor_B is not None:
-            self._factor_BG = torch.stack([gate.factor_B for gate in gates if gate.factor_B is not None], dim=1)
-            super().__init__(factor_B=1 - (1 - self._factor_BG).prod(1))
+        if gates[0].factor_B11 is not None:
+            factors = [gate.factor_B11 for gate in gates if gate.factor_B11 is not None]
+            self._factor_B1G1 = torch.stack(factors, dim=2)
+            super().__init__(factor_B11=1 - (1 - self._factor_B1G1).prod(2))
         else:
             union = gates[0]
             for gate in gates[1:]:
@@ -34,9 +35,13 @@ class GroupGate(Gate):
         self._gates, self._split, self._layer, self._slices = gates, split, layer, slices
         self._name, self._out = name, out
 
+    def add(self, x_BTD: Tensor, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor:
+        y_BTD = self.run(branch, *inputs_B)
+        return x_BTD if y_BTD is None else x_BTD + y_BTD
+
     def run(self, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor | None:
-        if self.factor_B is not None:
-            with self._multiplied(self.factor_B):
+        if self.factor_B11 is not None:
+            with self._multiplied(self.factor_B11):
                 return branch(*inputs_B)
         first = inputs_B[0]
         assert first is not None
@@ -72,22 +77,20 @@ class GroupGate(Gate):
             setattr(self._layer, self._name, own)
 
     @contextmanager
-    def _multiplied(self, any_B: Tensor) -> Iterator[None]:
+    def _multiplied(self, any_B11: Tensor) -> Iterator[None]:
         """While this lasts, the last projection reads gated heads or channels, and adds its bias where any is open.
 
-        The product itself is not multiplied by ``any_B``: where all groups are closed, each would lose the gradient
+        The product itself is not multiplied by ``any_B11``: where all groups are closed, each would lose the gradient
         that tells it what it would add.
         """
         out: Any = self._layer.get_submodule(self._out)
 
         def scale(_: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-            gated_BTC = inputs[0].unflatten(-1, (len(self._gates), -1)) * self._factor_BG[:, None, :, None].to(
-                inputs[0].dtype
-            )
-            return gated_BTC.flatten(-2)
+            x_BTGC = inputs[0].unflatten(-1, (len(self._gates), -1))
+            return (x_BTGC * self._factor_B1G1.to(x_BTGC.dtype)).flatten(-2)
 
         def take_bias(_: nn.Module, inputs: tuple[Tensor, ...], y_BTD: Tensor) -> Tensor:
-            return y_BTD if out.bias is None else y_BTD + ((any_B - 1)[:, None, None] * out.bias).to(y_BTD.dtype)
+            return y_BTD if out.bias is None else y_BTD + ((any_B11 - 1) * out.bias).to(y_BTD.dtype)
 
         handles = [out.register_forward_pre_hook(scale), out.register_forward_hook(take_bias)]
         try:

@@ -86,5 +86,4 @@ class Gated:
 
 def add(x_BTD: Tensor, gate: Gate, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor:
     """The residual stream after a gated branch, ``branch(x_BTD, *inputs_B)``; each input has the batch first."""
-    y_BTD = gate.run(branch, x_BTD, *inputs_B)
-    return x_BTD if y_BTD is None else x_BTD + y_BTD
+    return gate.add(x_BTD, branch, x_BTD, *inputs_B)

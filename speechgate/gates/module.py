@@ -22,6 +22,7 @@ from speechgate.gates.predictor import GlobalPredictor, LocalPredictor
 from speechgate.gates.sites import GateSite, Stack, groups_of, list_sites, stacks_of
 from speechgate.gates.state import GateState
 from speechgate.gates.targets import check_targets, site_costs, target_of, threshold_of
+from speechgate.gates.transfer import send
 from speechgate.task import Task
 
 PROMPT_TOKENS = 4  # <sos>, language, task, no timestamps: what a decoder layer decides from in the local scope
@@ -104,9 +105,8 @@ class Gates(nn.Module):
         return [index for index, site in enumerate(self.sites) if site.stack == stack]
 
     def costs_of(self, stack: str) -> Tensor:
-        """The costs of one stack's sites, which stand side by side in ``cost_S``."""
-        sites = self.sites_of(stack)
-        return self.cost_S[sites[0] : sites[-1] + 1]
+        """The costs of one stack's sites."""
+        return self._part_of(self.cost_S, stack)
 
     def decision_costs(self, stack: str) -> Tensor:
         """What each decision about a stack closes, in ``unit``: a site, or all of a layer's."""
@@ -141,34 +141,36 @@ class Gates(nn.Module):
         if self.forced is not None:
             if len(self.forced) not in (1, len(x_BTD)):
                 raise ConfigError(f"gates: {len(self.forced)} forced masks for a batch of {len(x_BTD)}")
-            dtype = x_BTD.dtype if self.training else torch.bool
-            gates_BS = self.forced[:, self.sites_of(stack)].to(x_BTD.device, dtype)
+            gates_BS = self.forced[:, self.sites_of(stack)]
+            gates_BS = gates_BS.to(x_BTD.device, x_BTD.dtype) if self.training else gates_BS.bool()
             return self._put_in_force(stack, gates_BS, gates_BS)
         if stack not in self.stacks:
             return None
         if len(self.context.tasks) != len(x_BTD):
             raise ConfigError(f"gates: context for {len(self.context.tasks)} utterances, batch of {len(x_BTD)}")
-        closed_B = self._share_to_close(stack, x_BTD.device)
+        with torch.autocast(x_BTD.device.type, enabled=False):  # products so small only cost their casts
+            return self._decide(stack, x_BTD, mask_BT)
+
+    def _decide(self, stack: str, x_BTD: Tensor, mask_BT: Tensor) -> Tensor | None:
+        device = self.cost_S.device
+        closed_B, dither_LB = self._shares_to_close(stack, device)
         if self.config.thresholds:
             thresholds = [threshold_of(self.config, stack, task) for task in self.context.tasks]
-            self._thresholds_B1[stack] = torch.tensor(thresholds)[:, None].to(x_BTD.device)
+            self._thresholds_B1[stack] = send(torch.tensor(thresholds)[:, None], device)
         if self.config.policy != "learned":
-            scores_BS = self.fixed_S[self.sites_of(stack)].expand(len(x_BTD), -1)
+            scores_BS = self._part_of(self.fixed_S, stack).expand(len(x_BTD), -1)
             if self.training and self.config.policy == "layerdrop":
                 scores_BS = layer_order(scores_BS, self._per_layer[stack])
             scores_BS = scores_BS[:, :: self._shared(stack)]
-            return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, self._dither(closed_B)))
+            return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, dither_LB[0]))
         predictor: Any = self.predictors[stack]
         if self.config.scope == "global":
             scores_BS = predictor(self.context, x_BTD, mask_BT, closed_B).float()
-            return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, self._dither(closed_B)))
+            return self._put_in_force(stack, *self._gates(stack, scores_BS, closed_B, dither_LB[0]))
         context_BC = predictor.context(self.context, x_BTD, mask_BT, closed_B)
         self._decided[stack] = []
-        self.state.decide_by(
-            stack,
-            partial(self._decide_layer, stack, context_BC, closed_B, self._dither(closed_B)),
-            skip=not self.training,
-        )
+        decide_layer = partial(self._decide_layer, stack, context_BC, closed_B, dither_LB)
+        self.state.decide_by(stack, decide_layer, skip=not self.training)
         return None
 
     def mask_BS(self, batch: int) -> Tensor:
@@ -189,25 +191,31 @@ class Gates(nn.Module):
         finally:
             self.gates_BS, self.counted_BS, self.scores, self._decided = gates_BS, counted_BS, scores, decided
 
-    def _share_to_close(self, stack: str, device: torch.device) -> Tensor | None:
-        """(B,) shares of the stack's cost, where the budget rule needs them."""
+    def _shares_to_close(self, stack: str, device: torch.device) -> tuple[Tensor | None, Sequence[Tensor | None]]:
+        """(B,) shares of the stack's cost, and dithers (B,) of each of its decisions; None under the threshold rule."""
+        count = self.layers[stack] if self.config.scope == "local" else 1
         if self.config.rule == "threshold":
-            return None
+            return None, [None] * count
         if self._drawn_B is not None:
             share_B = self._drawn_B
         elif self.config.budget:
             share_B = torch.full((len(self.context.tasks),), self._budget)
         else:
             share_B = torch.tensor([target_of(self.config, stack, task) for task in self.context.tasks])
-        return (share_B * self.ramp if self.training else share_B).to(device)
-
-    def _dither(self, closed_B: Tensor | None) -> Tensor | None:
-        if closed_B is None:
-            return None
         if self.training:
-            return torch.rand_like(closed_B)
-        given_B = self.context.dither_B
-        return torch.full_like(closed_B, 0.5) if given_B is None else given_B.to(closed_B)
+            share_B, dither_B = share_B * self.ramp, torch.rand_like(share_B)
+        else:
+            given_B = self.context.dither_B
+            dither_B = torch.full_like(share_B, 0.5) if given_B is None else given_B.to(share_B)
+        # layers round differently, so that an utterance as a whole keeps to its budget
+        dithers = [dither_B, *((dither_B + layer * GOLDEN).remainder(1.0) for layer in range(1, count))]
+        closed_B, *dither_LB = send(torch.stack([share_B, *dithers]), device).unbind()
+        return closed_B, dither_LB
+
+    def _part_of(self, values_S: Tensor, stack: str) -> Tensor:
+        """The values of one stack's sites, which stand side by side."""
+        sites = self.sites_of(stack)
+        return values_S[sites[0] : sites[-1] + 1]
 
     def _shared(self, stack: str) -> int:
         """How many sites share a decision: one has its own, or all of a layer have one."""
@@ -244,7 +252,7 @@ class Gates(nn.Module):
         stack: str,
         context_BC: Tensor,
         closed_B: Tensor | None,
-        dither_B: Tensor | None,
+        dither_LB: Sequence[Tensor | None],
         layer: int,
         x_BTD: Tensor,
         mask: Tensor | None,
@@ -253,12 +261,10 @@ class Gates(nn.Module):
         if stack == "decoder":
             x_BTD = x_BTD[:, :PROMPT_TOKENS]
             mask = None
-        mask_BT = x_BTD.new_ones(x_BTD.shape[:2], dtype=torch.bool) if mask is None else mask[:, 0]
         predictor: Any = self.predictors[stack]
-        scores_BK = predictor(context_BC, layer, x_BTD, mask_BT).float()
-        if dither_B is not None:  # layers round differently, so that an utterance as a whole keeps to its budget
-            dither_B = (dither_B + layer * GOLDEN).remainder(1.0)
-        decided = self._gates(stack, scores_BK, closed_B, dither_B, layer)
+        with torch.autocast(x_BTD.device.type, enabled=False):
+            scores_BK = predictor(context_BC, layer, x_BTD, None if mask is None else mask[:, 0]).float()
+            decided = self._gates(stack, scores_BK, closed_B, dither_LB[layer], layer)
         if layer == 0:
             self._decided[stack] = []
         self._decided[stack].append(decided)

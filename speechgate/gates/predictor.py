@@ -46,7 +46,7 @@ class LocalPredictor(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.networks = nn.ModuleList(_network(size, kinds, config) for _ in range(layers))
 
-    def forward(self, context_BC: Tensor, layer: int, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(self, context_BC: Tensor, layer: int, x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
         """Return scores (B, K) of one layer from the encoded context and the layer's own input."""
-        own_BD = self.norms[layer](pool(x_BTD, mask_BT))
+        own_BD = self.norms[layer](pool(x_BTD, mask_BT).to(context_BC))
         return self.networks[layer](torch.cat([context_BC, own_BD], dim=-1))

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from speechgate.gates.residual import add_gated
 from speechgate.gates.slicing import Slices
+from speechgate.gates.transfer import send
 
 
 class GateState:
@@ -57,9 +59,7 @@ class GateState:
         """
         if self.skip:
             return [[Gate(rows=rows) for rows in layer] for layer in _rows(gates_BLK)]
-        if torch.is_autocast_enabled(gates_BLK.device.type):
-            gates_BLK = gates_BLK.to(torch.get_autocast_dtype(gates_BLK.device.type))
-        gates = [Gate(factor_B=gate_B) for gate_B in gates_BLK.flatten(1).unbind(1)]
+        gates = [Gate(factor_B11=gate_B11) for gate_B11 in gates_BLK.flatten(1)[..., None, None].unbind(1)]
         kinds = gates_BLK.size(2)
         return [gates[first : first + kinds] for first in range(0, len(gates), kinds)]
 
@@ -78,35 +78,42 @@ def _rows(gates_BLK: Tensor) -> list[list[Tensor | bool]]:
 
 
 class Gate:
-    """One gate over a batch: either ``factor_B`` to multiply by, or ``rows`` (True all, False none, or indices)."""
+    """One gate over a batch: either ``factor_B11`` to multiply by, or ``rows`` (True all, False none, or indices)."""
 
-    def __init__(self, factor_B: Tensor | None = None, rows: Tensor | bool = True) -> None:
-        self.factor_B = factor_B
+    def __init__(self, factor_B11: Tensor | None = None, rows: Tensor | bool = True) -> None:
+        self.factor_B11 = factor_B11
         self.rows = rows
 
     def __or__(self, other: "Gate") -> "Gate":
         """Open where either is: 1 - (1 - a)(1 - b)."""
-        if self.factor_B is not None and other.factor_B is not None:
-            return Gate(factor_B=1 - (1 - self.factor_B) * (1 - other.factor_B))
+        if self.factor_B11 is not None and other.factor_B11 is not None:
+            return Gate(factor_B11=1 - (1 - self.factor_B11) * (1 - other.factor_B11))
         if isinstance(self.rows, bool):
             return self if self.rows else other
         if isinstance(other.rows, bool):
             return other if other.rows else self
         return Gate(rows=torch.cat([self.rows, other.rows]).unique())
 
+    def add(self, x_BTD: Tensor, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor:
+        """Return ``x_BTD + run(branch, *inputs_B)``."""
+        if self.factor_B11 is not None:
+            return add_gated(x_BTD, branch(*inputs_B), self.factor_B11)
+        y_BTD = self.run(branch, *inputs_B)
+        return x_BTD if y_BTD is None else x_BTD + y_BTD
+
     def run(self, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor | None:
         """Return ``branch(*inputs_B)`` gated: zero on closed rows, None (not computed) if all rows are closed.
 
         Each input has the batch first; None, and inputs with a batch of 1, are passed on whole.
         """
-        if self.factor_B is not None:
+        if self.factor_B11 is not None:
             out_BTD = branch(*inputs_B)
-            return out_BTD * self.factor_B.view(-1, 1, 1).to(out_BTD.dtype)
+            return out_BTD * self.factor_B11.to(out_BTD.dtype)
         if isinstance(self.rows, bool):
             return branch(*inputs_B) if self.rows else None
         first = inputs_B[0]
         assert first is not None
-        rows = self.rows.to(first.device)
+        rows = send(self.rows, first.device)
         taken = [x if x is None or len(x) == 1 else x[rows] for x in inputs_B]
         part = branch(*taken)
         return part.new_zeros(len(first), *part.shape[1:]).index_copy_(0, rows, part)

@@ -143,9 +143,9 @@ class TrainingModule(L.LightningModule):
         gates = self.gates_config
         assert gates is not None
         total = batch.speech_BN.new_zeros(())
-        budgeted = gates.rule == "budget"
-        if budgeted and (self.global_step + 1) % self.config.log_every:
-            return total  # nothing to pay, and nothing to log either
+        budgeted, logged = gates.rule == "budget", (self.global_step + 1) % self.config.log_every == 0
+        if budgeted and not logged:
+            return total  # nothing to pay either
         for place, (stack, counted_BS) in enumerate(self.model.gates.counted_BS.items()):
             penalty, sparsity = sparsity_penalty(
                 counted_BS.detach() if budgeted else counted_BS,
@@ -157,10 +157,11 @@ class TrainingModule(L.LightningModule):
             )
             if not budgeted:
                 total = total + penalty
-            for task, value in sparsity.items():
+            for task, value in sparsity.items() if logged else ():
                 self.log(f"train/sparsity/{stack}/{task}", value, batch_size=len(batch))
-        self.log("train/gate_noise", self.model.gates.noise)
-        self.log("train/gate_temperature", self.model.gates.temperature)
+        if logged:  # a number that is logged goes to the GPU, and waits for it
+            self.log("train/gate_noise", self.model.gates.noise)
+            self.log("train/gate_temperature", self.model.gates.temperature)
         # the task loss is summed over an utterance: scale the penalty alike, so that alpha means the same for any data
         tokens = batch.decoder_in_lengths.float().mean()
         return gates.alpha * penalty_scale(self.progress, gates) * tokens * total
@@ -171,7 +172,8 @@ class TrainingModule(L.LightningModule):
         if self.multipliers is not None and self.gates_config is not None:  # they climb where the others descend
             rate = self.gates_config.learning_rate
             groups.append({"params": [self.multipliers], "weight_decay": 0.0, "lr": rate, "maximize": True})
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
+        fused = True if self.device.type == "cuda" else None  # one operation a group for about fifteen
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98), fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda update: learning_rate_scale(update, self.progress, self.config)
         )

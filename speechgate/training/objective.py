@@ -15,6 +15,7 @@ from torch import Tensor
 
 from speechgate.data.batch import IGNORE, Batch
 from speechgate.errors import ConfigError
+from speechgate.gates.transfer import send
 from speechgate.task import Task
 from speechgate.training.distillation import distribution_loss
 
@@ -87,11 +88,11 @@ def hybrid_loss(
     return loss, {name: value.detach() for name, value in parts.items()}, encoder_out_BTD, lengths_B
 
 
-def group_matrix(tasks: Sequence[Task], device: torch.device) -> tuple[list[Task], Tensor]:
-    """The distinct tasks of a batch and the matrix (groups, B) that averages over each."""
+def group_matrix(tasks: Sequence[Task]) -> tuple[list[Task], Tensor]:
+    """The distinct tasks of a batch and the matrix (groups, B) that averages over each, on the CPU."""
     groups = sorted(set(tasks))
     member = torch.tensor([[float(task == group) for task in tasks] for group in groups])
-    return groups, (member / member.sum(1, keepdim=True)).to(device)
+    return groups, member / member.sum(1, keepdim=True)
 
 
 def sparsity_penalty(
@@ -117,12 +118,13 @@ def sparsity_penalty(
     Returns:
         the penalty, and s for each task.
     """
-    groups, average_GB = group_matrix(tasks, counted_BS.device)
+    groups, average_GB = group_matrix(tasks)
+    target_G1 = (average_GB * torch.tensor(target).expand(len(tasks))).sum(1, keepdim=True)
+    given_GN = send(torch.cat([average_GB, target_G1], dim=1), counted_BS.device)
     weight_S = torch.ones_like(counted_BS[0]) if cost_S is None else cost_S.to(counted_BS)
     open_B = (counted_BS * weight_S).sum(1) / weight_S.sum()
-    sparsity_G = 1 - (average_GB * open_B).sum(1)  # autocast would round a matrix product to bfloat16
-    target_B = torch.tensor(target, device=counted_BS.device).expand(len(tasks))
-    gap_G = sparsity_G - (average_GB * target_B).sum(1)
+    sparsity_G = 1 - (given_GN[:, :-1] * open_B).sum(1)  # autocast would round a matrix product to bfloat16
+    gap_G = sparsity_G - given_GN[:, -1]
     if form == "lagrangian":
         assert multipliers_2 is not None
         penalty_G = multipliers_2[0] * gap_G + multipliers_2[1] * gap_G.square()

@@ -14,7 +14,8 @@ from speechgate.errors import ConfigError
 from speechgate.gates.cost import Outside
 from speechgate.gates.macs import weights
 from speechgate.gates.sites import Stack
-from speechgate.model.espnet_compat import SpecAug, make_pad_mask
+from speechgate.gates.transfer import real_frames
+from speechgate.model.espnet_compat import SpecAug
 from speechgate.whisper.features import LogMel, embed_frames, frame_counts
 from speechgate.whisper.layers import decoder_stack, encoder_stack
 
@@ -116,7 +117,7 @@ class WhisperTextDecoder(nn.Module):
 
 
 def _real_frames(encoder_out_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-    return ~make_pad_mask(lengths_B, maxlen=encoder_out_BTD.size(1)).to(encoder_out_BTD.device)
+    return real_frames(lengths_B, encoder_out_BTD.size(1), encoder_out_BTD.device)
 
 
 def _decoder_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from speechgate.config import GatesConfig
 from speechgate.gates.decision import Sampling, decide_gates
-from speechgate.gates.estimator import hard_concrete, hard_concrete_open, perturb, shift_free, straight_through
+from speechgate.gates.estimator import hard_concrete, hard_concrete_open, perturb, straight_through
 
 logits = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=20)
 ESTIMATORS = ("gumbel", "straight_through", "hard_concrete")
@@ -95,9 +97,59 @@ def test_the_edge_of_a_budget_moves_with_the_logits():
     """No gradient shifts all logits alike: the number of open gates is the budget's, not theirs."""
     torch.manual_seed(3)
     logits_BS = torch.randn(4, 9, requires_grad=True)
-    centred_BS = shift_free(logits_BS, torch.zeros(4, 1), 0.66)
-    assert torch.equal(centred_BS, logits_BS)  # for an edge at 0
-    gates_BS = straight_through(centred_BS, logits_BS > 0, 0.66)
+    gates_BS = straight_through(logits_BS, logits_BS > 0, 0.66, torch.zeros(4, 1))
     (gates_BS * torch.randn(4, 9)).sum().backward()
     torch.testing.assert_close(logits_BS.grad.sum(1), torch.zeros(4), atol=1e-4, rtol=0)
     assert (logits_BS.grad.abs() > 1e-5).all()
+
+
+def shift_free(logits_BS: torch.Tensor, edge_B1: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Logits relative to an edge that moves with them so that the sum of the soft gates stays."""
+    centred_BS = logits_BS - edge_B1
+    soft_BS = torch.sigmoid(centred_BS.detach() / temperature)
+    weight_BS = soft_BS * (1 - soft_BS) + 1e-6
+    moved_B1 = (weight_BS * (logits_BS - logits_BS.detach())).sum(1, keepdim=True) / weight_BS.sum(1, keepdim=True)
+    return centred_BS - moved_B1
+
+
+def autograd_s(logits_BS, open_BS, temperature, noise, edge_B1, estimator) -> torch.Tensor:
+    """The gates as autograd would derive them."""
+    if edge_B1 is not None:
+        logits_BS = shift_free(logits_BS, edge_B1, temperature)
+    soft_BS = torch.sigmoid(logits_BS / temperature)
+    if estimator == "hard_concrete":
+        soft_BS = (soft_BS * 1.2 - 0.1).clamp(0, 1)
+        return soft_BS + (1 - noise) * (open_BS.to(soft_BS) - soft_BS).detach()
+    return open_BS.to(soft_BS) + (soft_BS - soft_BS.detach())
+
+
+@given(
+    st.integers(0, 999),
+    st.floats(0.2, 2.0),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.booleans(),
+    st.sampled_from(["gumbel", "hard_concrete"]),
+)
+def test_gates_and_their_gradients_are_autograd_s(seed, temperature, noise, budget, estimator):
+    generator = torch.Generator().manual_seed(seed)
+    logits_BS, weight_BS = (3 * torch.randn(3, 7, generator=generator, dtype=torch.float64) for _ in range(2))
+    open_BS, edge_B1 = logits_BS > 0.3, torch.full((3, 1), 0.3, dtype=torch.float64) if budget else None
+    logits_BS.requires_grad_()
+    if estimator == "gumbel":
+        gates_BS = straight_through(logits_BS, open_BS, temperature, edge_B1)
+    else:
+        gates_BS = hard_concrete(logits_BS, open_BS, temperature, noise, edge_B1)
+    expected_BS = autograd_s(logits_BS, open_BS, temperature, noise, edge_B1, estimator)
+    torch.testing.assert_close(gates_BS, expected_BS)
+    found, expected = (
+        torch.autograd.grad((each_BS * weight_BS).sum(), logits_BS)[0] for each_BS in (gates_BS, expected_BS)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_the_penalty_counts_has_autograd_s_gradient():
+    logits_BS = torch.linspace(-4, 4, 9, dtype=torch.float64)[None].requires_grad_()
+    hard_concrete_open(logits_BS, logits_BS > 0, 0.66, 0.5).sum().backward()
+    at_BS = logits_BS.detach().requires_grad_()
+    torch.sigmoid(at_BS - 0.66 * math.log(0.1 / 1.1)).sum().backward()
+    torch.testing.assert_close(logits_BS.grad, at_BS.grad)

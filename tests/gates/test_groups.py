@@ -123,7 +123,13 @@ def test_without_the_closed_groups_is_the_same_as_with_them_closed(config, split
 
 
 @settings(max_examples=15, deadline=None)
-@given(config=grouped_configs, split=groups, lengths=batches, seed=seeds, share=st.sampled_from([0.0, 0.5, 1.0]))
+@given(
+    config=grouped_configs,
+    split=groups,
+    lengths=st.lists(st.integers(4_000, 9_000), min_size=1, max_size=4),  # in a few frames all of a group may be 0
+    seed=seeds,
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+)
 def test_every_gate_has_a_gradient_whether_open_or_closed(config, split, lengths, seed, share):
     model, gates = gated_model(config, seed, groups=split)
     mask_BS = random_mask(gates, len(lengths), seed, share).float().requires_grad_()

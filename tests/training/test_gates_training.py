@@ -1,5 +1,7 @@
 """Updates of gated models as Lightning makes them, for every kind of gates."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -51,6 +53,7 @@ def test_an_update_trains_what_is_to_be_trained_and_saves_as_before(kind):
 
 def test_noise_and_temperature_are_logged_as_the_schedule_has_them(monkeypatch):
     module = module_of(temperature=2.0, final_temperature=0.5, settle=0.4)
+    module.config = replace(module.config, log_every=1)
     logged = {}
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
     monkeypatch.setattr(TrainingModule, "progress", 0.9)
