@@ -13,11 +13,12 @@ from speechgate.config import GatesConfig, TrainConfig
 from speechgate.data.batch import SAMPLE_RATE, Batch
 from speechgate.gates.context import Context
 from speechgate.gates.targets import target_of
+from speechgate.model.frames import encoder_frames
 from speechgate.training.distillation import DenseTeacher
 from speechgate.training.objective import hybrid_loss, sparsity_penalty
 from speechgate.training.randomness import seed_batch
 from speechgate.training.schedule import anneal, learning_rate_scale, penalty_scale
-from speechgate.training.teacher import WhisperTeacher, distillation_loss, student_frames
+from speechgate.training.teacher import WhisperTeacher, distillation_loss
 from speechgate.training.trained import parameter_groups
 
 TEACHERS = ("teacher.", "dense.")
@@ -126,7 +127,7 @@ class TrainingModule(L.LightningModule):
         )
         self.frames_B = lengths_B
         if self.teacher is not None and self.training:
-            frame, offset = student_frames(self.model.frontend.hop_length)
+            frame, offset = encoder_frames(self.model)
             target_BUD = self.teacher(batch.speech_BN)
             predicted_BTD = self.to_teacher(encoder_out_BTD)
             parts["teacher"] = distillation_loss(predicted_BTD, lengths_B, target_BUD, frame, offset)
