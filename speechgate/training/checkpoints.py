@@ -153,9 +153,11 @@ class Checkpoints(L.Callback):
         }[self.config.average_of]
         kept = sorted(self.weights, key=self.weights.__getitem__)[: self.config.average]
         self.weights = {each: self.weights[each] for each in kept}
-        if name in kept and trainer.is_global_zero:
-            with atomic_path(self.folder / name) as temporary:
-                torch.save(module.model.state_dict(), temporary)
+        if name in kept:
+            state = weights_of_model(trainer)
+            if trainer.is_global_zero:
+                with atomic_path(self.folder / name) as temporary:
+                    torch.save(state, temporary)
 
     def _save(self, trainer: L.Trainer) -> None:
         for logger in trainer.loggers:  # what is logged until here, a resumption does not log again
@@ -180,6 +182,12 @@ class Checkpoints(L.Callback):
         """The mean of the kept weights."""
         paths = [self.folder / name for name in sorted(self.weights)]
         return average_states(torch.load(path, map_location=device, weights_only=True) for path in paths)
+
+
+def weights_of_model(trainer: L.Trainer) -> dict[str, torch.Tensor]:
+    """The whole weights of the model that trains, on the first process; all processes have to ask for them."""
+    state = trainer.strategy.lightning_module_state_dict()
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
 
 def validation_interval(config: TrainConfig) -> int:
