@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Timer
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -32,9 +33,14 @@ def make_trainer(
     """The trainer of one session, which begins after ``done`` updates.
 
     Raises:
-        ConfigError: an unknown precision, or Weights & Biases is asked for and cannot be had.
+        ConfigError: an unknown precision, more processes than GPUs, or Weights & Biases is asked for and cannot be had.
     """
     device = pick_device()
+    if device.type == "cuda" and processes.local > torch.cuda.device_count():
+        raise ConfigError(
+            f"{processes.local} processes were started on this machine, which shows them {torch.cuda.device_count()} "
+            "GPUs: start one for each"
+        )
     precision: Any = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if device.type == "cuda" else "32-true"
