@@ -54,15 +54,19 @@ class NoiseConfig:
 class ReverbConfig:
     """Reverberation of a ``share`` of the examples.
 
-    ``responses`` is a folder or manifest of impulse responses; where it is empty, each example has a room of its own,
-    drawn by lhotse's fast generator (Luo and Yu, arXiv 2208.04101).
+    ``responses`` is a folder or manifest of impulse responses; where it is empty, they are of ``rooms`` rooms drawn by
+    lhotse's fast generator (Luo and Yu, arXiv 2208.04101), which takes 15 times as long as the reverberation itself;
+    each worker draws a room when it first needs it.  With 0 each example has a room of its own.
     """
 
     share: float = 0.5
     responses: str = ""
+    rooms: int = 1000
 
     def __post_init__(self) -> None:
         _require_share("train.reverb.share", self.share)
+        if self.rooms < 0:
+            raise ConfigError(f"train.reverb.rooms is {self.rooms}: give how many, or 0 for one an example")
 
 
 @dataclass(frozen=True)

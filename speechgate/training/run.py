@@ -39,7 +39,7 @@ from speechgate.training.recompute import recompute_layers
 from speechgate.training.sharding import ShardedStrategy
 from speechgate.training.start import choose_what_trains, dense_teacher, make_recombiner, start
 from speechgate.training.trainer import make_trainer
-from speechgate.training.watch import Throughput, describe
+from speechgate.training.watch import Awaited, Throughput, describe
 
 
 def train(
@@ -127,24 +127,26 @@ def _session(
     module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, dense_teacher(config, init))
     keeper = Checkpoints(work / "checkpoints", config)
     average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
-    throughput = Throughput(config.log_every * config.accumulate, flops)
+    min_seconds = checkpoint.config.min_seconds
+    batches = Awaited(
+        train_loader(
+            cuts["train"],
+            tasks,
+            checkpoint.tokenizer,
+            dataclasses.replace(config, seed=stream.seed, max_duration=stream.max_duration),
+            min_seconds,
+            recombiner,
+            vectors,
+            processes.rank,
+            processes.world,
+            stream.to_pass_over(done, config.accumulate),
+            augment,
+        )
+    )
+    throughput = Throughput(config.log_every * config.accumulate, flops, batches)
     trainer = make_trainer(config, work, clock, keeper, average, throughput, done, processes)
     if trainer.is_global_zero:
         record(work, stream)
-    min_seconds = checkpoint.config.min_seconds
-    batches = train_loader(
-        cuts["train"],
-        tasks,
-        checkpoint.tokenizer,
-        dataclasses.replace(config, seed=stream.seed, max_duration=stream.max_duration),
-        min_seconds,
-        recombiner,
-        vectors,
-        trainer.global_rank,
-        trainer.world_size,
-        stream.to_pass_over(done, config.accumulate),
-        augment,
-    )
     dev_batches = eval_loader(
         usable(cuts["dev"], config),
         tasks,
@@ -152,8 +154,8 @@ def _session(
         stream.max_duration,
         min_seconds,
         vectors=vectors,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
+        rank=processes.rank,
+        world_size=processes.world,
     )
     if trainer.is_global_zero:
         device, size = trainer.accelerator.name(), count_parameters(checkpoint.model)
