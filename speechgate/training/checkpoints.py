@@ -29,8 +29,23 @@ class WholeFiles(TorchCheckpointIO):
     """Lightning's way to its files: a temporary name, fsync, rename."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+        save_whole(checkpoint, path)
+
+
+def save_whole(value: Any, path: Path | str) -> None:
+    """Write ``value`` as PyTorch does, whole or not at all.
+
+    Raises:
+        OSError: there is no room for it, or no right to write it.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        try:
+            torch.save(value, handle)
+        except RuntimeError as error:
+            cause = error.__context__  # the archive's end failed too, and hides why
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            raise cause or error from None
 
 
 def newest(folder: Path) -> Path | None:
@@ -156,8 +171,7 @@ class Checkpoints(L.Callback):
         if name in kept:
             state = weights_of_model(trainer)
             if trainer.is_global_zero:
-                with atomic_path(self.folder / name) as temporary:
-                    torch.save(state, temporary)
+                save_whole(state, self.folder / name)
 
     def _save(self, trainer: L.Trainer) -> None:
         for logger in trainer.loggers:  # what is logged until here, a resumption does not log again

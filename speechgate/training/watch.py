@@ -12,7 +12,7 @@ from torch import Tensor
 
 from speechgate.data.batch import SAMPLE_RATE, TAIL_SAMPLES, Batch
 from speechgate.errors import TrainingError
-from speechgate.files import atomic_path
+from speechgate.training.checkpoints import save_whole
 from speechgate.training.compute import BatchFlops, peak_tflops
 
 NAMED = 20  # cut ids in a message
@@ -161,8 +161,7 @@ class FiniteCheck(L.Callback):
         if finite:
             return
         path = self.folder / f"not-finite-{update:08d}.pt"
-        with atomic_path(path) as temporary:
-            torch.save({**vars(batch.to("cpu")), "tasks": [str(task) for task in batch.tasks]}, temporary)
+        save_whole({**vars(batch.to("cpu")), "tasks": [str(task) for task in batch.tasks]}, path)
         raise TrainingError(
             f"the loss or its gradient is not finite at update {update}, on {describe(batch)}; the batch is saved in "
             f"{path}. Look at these cuts, or lower train.learning_rate and go on from the last checkpoint"
