@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from speechgate.shard import local_rank
+from speechgate.shard import local_processes, local_rank
 
 PACKAGES = ("torch", "espnet", "lhotse", "lightning", "sentencepiece", "jiwer", "sacrebleu")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ def _git(*arguments: str) -> str | None:
 def device_name(device: torch.device | str) -> str:
     """The accelerator's name, or the processor's architecture with the number of threads that torch uses."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name()
+        return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
@@ -50,14 +50,19 @@ def run_info(device: torch.device | str, seed: int | None = None) -> dict[str, A
 
 
 def pick_device() -> torch.device:
-    """CUDA where it is to be had, else the CPU.
+    """CUDA where it is to be had, else the CPU; of processes side by side on a machine each takes the next GPU.
+
+    Where torchrun started more processes than there are GPUs, some share one, and the first process says so.
 
     On CUDA, PyTorch is kept from cuDNN's attention: it plans anew for every shape, and hardly two batches of speech
     are alike.  A training step of Whisper-base took 0.52 s with it and 0.08 s without (RESULTS.md, "Whisper").
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    if rank := local_rank():  # processes side by side have a GPU each
-        torch.cuda.set_device(rank % torch.cuda.device_count())
+    gpus, rank, processes = torch.cuda.device_count(), local_rank(), local_processes()
+    if processes > gpus and rank == 0:
+        print(f"{processes} processes share the {gpus} GPUs of this machine: --nproc-per-node {gpus}", file=sys.stderr)
+    device = torch.device("cuda", rank % gpus)  # of Slurm's tasks with a GPU each, every one sees its own alone
+    torch.cuda.set_device(device)
     torch.backends.cuda.enable_cudnn_sdp(False)
-    return torch.device("cuda")
+    return device

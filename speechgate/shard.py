@@ -68,10 +68,15 @@ def local_rank(environment: Mapping[str, str] = os.environ) -> int:
     return int(environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", 0)))
 
 
+def local_processes(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes torchrun started on this machine; 1 where it was something else."""
+    return int(environment.get("LOCAL_WORLD_SIZE", 1))
+
+
 def cores(environment: Mapping[str, str] = os.environ) -> int:
     """The processor cores for this process: those that its job may use, shared with torchrun's others beside it."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, allowed // int(environment.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, allowed // local_processes(environment))
 
 
 def deal(costs: Sequence[float], count: int) -> list[list[int]]:

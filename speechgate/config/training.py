@@ -54,15 +54,19 @@ class NoiseConfig:
 class ReverbConfig:
     """Reverberation of a ``share`` of the examples.
 
-    ``responses`` is a folder or manifest of impulse responses; where it is empty, each example has a room of its own,
-    drawn by lhotse's fast generator (Luo and Yu, arXiv 2208.04101).
+    ``responses`` is a folder or manifest of impulse responses; where it is empty, they are of ``rooms`` rooms drawn by
+    lhotse's fast generator (Luo and Yu, arXiv 2208.04101), which takes 15 times as long as the reverberation itself;
+    each worker draws a room when it first needs it.  With 0 each example has a room of its own.
     """
 
     share: float = 0.5
     responses: str = ""
+    rooms: int = 1000
 
     def __post_init__(self) -> None:
         _require_share("train.reverb.share", self.share)
+        if self.rooms < 0:
+            raise ConfigError(f"train.reverb.rooms is {self.rooms}: give how many, or 0 for one an example")
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,10 @@ class TrainConfig:
     project of Weights & Biases to log to as well.  ``exact_resume``
     off begins a new data order at each resumption (docs/training.md).  ``on_oom``: "stop", or "halve" the seconds of
     a batch and go on.  ``activation_checkpointing`` computes each layer's activations a second time in the backward
-    pass and keeps none (training/recompute.py).  ``distill`` is the share of the decoder's loss that the predictions
-    of the dense model ``init`` take from the reference (training/distillation.py).  The model that is kept has the
+    pass and keeps none (training/recompute.py).  ``sharding``: of several processes each keeps the whole model
+    ("ddp"), or its share of weights, gradients and optimizer states ("fsdp", training/sharding.py).
+    ``distill`` is the share of the decoder's loss that the predictions of the dense model ``init`` take from the
+    reference (training/distillation.py).  The model that is kept has the
     mean weights of ``average`` validations: the "best" or the "last" (``average_of``); or with "ema" the moving
     average over updates, of decay ``ema_decay``.
     """
@@ -125,11 +131,13 @@ class TrainConfig:
     exact_resume: bool = True
     on_oom: str = "stop"
     activation_checkpointing: bool = False
+    sharding: str = "ddp"
     seed: int = 0
 
     def __post_init__(self) -> None:
         choices("train.average_of", self.average_of, ("best", "last", "ema"))
         choices("train.on_oom", self.on_oom, ("stop", "halve"))
+        choices("train.sharding", self.sharding, ("ddp", "fsdp"))
         for name in ("updates", "accumulate", "checkpoint_every", "validate_every", "log_every", "average"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: give at least 1")

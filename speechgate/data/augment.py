@@ -47,6 +47,7 @@ class Augmentation:
         self.noises = [] if noise is None else read_sounds(noise.sounds, "train.noise.sounds")
         responses = "" if reverb is None else reverb.responses
         self.responses = read_sounds(responses, "train.reverb.responses") if responses else []
+        self.rooms: dict[int, np.ndarray] = {}  # the impulse responses drawn so far, about 30 kB each
 
     @_one_thread()
     def __call__(self, example_id: str, samples_N: Tensor) -> Tensor:
@@ -73,15 +74,14 @@ class Augmentation:
         if self.responses:
             response = _load(rng.choice(self.responses))
             return lambda nsource: response
-        room = FastRandomRIRGenerator(SAMPLE_RATE_HZ, room_seed=rng.getrandbits(32), source_seed=rng.getrandbits(32))
-        reflections = rng.getrandbits(63)
-
-        def draw(nsource: int) -> np.ndarray:
-            with torch.random.fork_rng(devices=[]):  # the reflections come from PyTorch's generator
-                torch.default_generator.manual_seed(reflections)
-                return room(nsource)
-
-        return draw
+        assert self.reverb is not None
+        if not self.reverb.rooms:
+            response = draw_room(rng)
+            return lambda nsource: response
+        number = rng.randrange(self.reverb.rooms)
+        if number not in self.rooms:
+            self.rooms[number] = draw_room(random.Random(f"room {self.seed} {number}"))
+        return lambda nsource: self.rooms[number]
 
     def _noise(self, rng: random.Random, samples: int) -> np.ndarray:
         """A piece of a noise, (1, N), which is repeated where it is too short."""
@@ -89,6 +89,14 @@ class Augmentation:
         seconds = min(sound.duration, samples / SAMPLE_RATE_HZ)
         piece = sound.truncate(offset=rng.uniform(0.0, sound.duration - seconds), duration=seconds)
         return np.resize(_load(piece), (1, samples))
+
+
+def draw_room(rng: random.Random) -> np.ndarray:
+    """The impulse response, (1, samples), of a room drawn by lhotse's generator, which is 0.1 to 0.8 s long."""
+    room = FastRandomRIRGenerator(SAMPLE_RATE_HZ, room_seed=rng.getrandbits(32), source_seed=rng.getrandbits(32))
+    with torch.random.fork_rng(devices=[]):  # the reflections come from PyTorch's generator
+        torch.default_generator.manual_seed(rng.getrandbits(63))
+        return room(1)
 
 
 def read_sounds(path: str, key: str) -> list[MonoCut]:

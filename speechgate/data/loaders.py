@@ -6,6 +6,7 @@ from functools import partial
 from itertools import chain, cycle, islice
 from typing import Any
 
+import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
@@ -181,4 +182,5 @@ def _loader(sampler: Any, dataset: ExampleDataset, workers: int) -> DataLoader:
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=8 if workers > 0 else None,
+        pin_memory=torch.cuda.is_available(),
     )

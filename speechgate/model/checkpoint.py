@@ -138,7 +138,10 @@ def save_checkpoint(
         for name, value in checkpoint.model.state_dict().items()
     }
     with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+        try:
+            save_file(state, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise CheckpointError(f"{folder / 'model.safetensors'} cannot be written: {error}") from error
 
 
 def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:

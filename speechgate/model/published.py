@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from speechgate.config import ModelConfig, load_yaml
 from speechgate.errors import CheckpointError, ConfigError
@@ -19,7 +20,10 @@ from speechgate.text.tokenizer import Tokenizer
 
 KINDS = {"frontend": "default", "encoder": "e_branchformer", "decoder": "transformer"}
 SCOPES = {"utterance_mvn": "utterance", "global_mvn": "global"}
-SECONDS_OF_V3 = 30.0  # all OWSM models are trained on recordings padded to it
+SECONDS_OF_OWSM = 30.0  # all OWSM models are trained on recordings padded to it
+HYBRID = ("ctc_weight", "lsm_weight", "length_normalized_loss")  # what sets the loss; the rest reports on training
+# How ESPnet is to compute in training, which changes no output: here train.activation_checkpointing and the kernels do.
+COMPUTING = ("use_flash_attn", "use_sdpa", "gradient_checkpoint_layers")
 
 
 def import_espnet(folder: Path, weights: Path | None = None) -> Checkpoint:
@@ -46,7 +50,7 @@ def import_espnet(folder: Path, weights: Path | None = None) -> Checkpoint:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{weights} cannot be read safely: {str(error).splitlines()[0]}") from error
     model = build_model(config, tokens)
-    load_state(model, state, weights)
+    load_state(model, _present_names(state), weights)
     return Checkpoint(model.eval(), tokenizer, config)
 
 
@@ -66,7 +70,7 @@ def model_config(values: Mapping[str, Any], where: str) -> ModelConfig:
         known = ", ".join(SCOPES)
         raise CheckpointError(f"{where}: normalize is {values.get('normalize')!r}; choose from: {known}")
     normalize = {key: value for key, value in _section(values, "normalize").items() if key != "stats_file"}
-    seconds = _section(values, "preprocessor").get("speech_length", SECONDS_OF_V3)
+    seconds = _section(values, "preprocessor").get("speech_length", SECONDS_OF_OWSM)
     return ModelConfig(
         frontend=_section(values, "frontend"),
         specaug=_section(values, "specaug") if values.get("specaug") else None,
@@ -78,11 +82,13 @@ def model_config(values: Mapping[str, Any], where: str) -> ModelConfig:
     )
 
 
-HYBRID = ("ctc_weight", "lsm_weight", "length_normalized_loss")  # what sets the loss; the rest reports on training
-
-
 def _section(values: Mapping[str, Any], part: str) -> dict[str, Any]:
-    return dict(values.get(f"{part}_conf") or {})
+    return {key: value for key, value in (values.get(f"{part}_conf") or {}).items() if key not in COMPUTING}
+
+
+def _present_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the names that they have in ESPnet now: the linear layer of the subsampling was in a sequence once."""
+    return {name.replace("encoder.embed.out.0.", "encoder.embed.out."): value for name, value in state.items()}
 
 
 def _only(folder: Path, pattern: str, containing: str = "") -> Path:

@@ -15,9 +15,9 @@ from torch import Tensor
 from speechgate.data.batch import load_readable, pad_speech
 from speechgate.data.recombine import AlignedWords
 from speechgate.model.checkpoint import Checkpoint
+from speechgate.model.frames import encoder_frames
 from speechgate.text.normalize import normalize_for_training
 from speechgate.text.tokenizer import Tokenizer
-from speechgate.training.teacher import student_frames
 
 BATCH = 16
 WORD_START = "▁"  # sentencepiece's mark: a piece of its own among characters, the beginning of one among subwords
@@ -33,7 +33,7 @@ def align_words(checkpoint: Checkpoint, cuts: Iterable[Cut]) -> list[AlignedWord
     _, tokenizer = checkpoint.of_espnet("train.recombine")
     model = checkpoint.model.eval()
     device = next(model.parameters()).device
-    frame_seconds, _ = student_frames(model.frontend.hop_length)
+    frame_seconds, _ = encoder_frames(model)
     ordered = sorted(cuts, key=lambda cut: cut.duration)
     aligned = []
     for start in track(range(0, len(ordered), BATCH), "aligning words"):

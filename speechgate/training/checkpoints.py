@@ -29,8 +29,23 @@ class WholeFiles(TorchCheckpointIO):
     """Lightning's way to its files: a temporary name, fsync, rename."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+        save_whole(checkpoint, path)
+
+
+def save_whole(value: Any, path: Path | str) -> None:
+    """Write ``value`` as PyTorch does, whole or not at all.
+
+    Raises:
+        OSError: there is no room for it, or no right to write it.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        try:
+            torch.save(value, handle)
+        except RuntimeError as error:
+            cause = error.__context__  # the archive's end failed too, and hides why
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            raise cause or error from None
 
 
 def newest(folder: Path) -> Path | None:
@@ -153,9 +168,10 @@ class Checkpoints(L.Callback):
         }[self.config.average_of]
         kept = sorted(self.weights, key=self.weights.__getitem__)[: self.config.average]
         self.weights = {each: self.weights[each] for each in kept}
-        if name in kept and trainer.is_global_zero:
-            with atomic_path(self.folder / name) as temporary:
-                torch.save(module.model.state_dict(), temporary)
+        if name in kept:
+            state = weights_of_model(trainer)
+            if trainer.is_global_zero:
+                save_whole(state, self.folder / name)
 
     def _save(self, trainer: L.Trainer) -> None:
         for logger in trainer.loggers:  # what is logged until here, a resumption does not log again
@@ -180,6 +196,12 @@ class Checkpoints(L.Callback):
         """The mean of the kept weights."""
         paths = [self.folder / name for name in sorted(self.weights)]
         return average_states(torch.load(path, map_location=device, weights_only=True) for path in paths)
+
+
+def weights_of_model(trainer: L.Trainer) -> dict[str, torch.Tensor]:
+    """The whole weights of the model that trains, on the first process; all processes have to ask for them."""
+    state = trainer.strategy.lightning_module_state_dict()
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
 
 def validation_interval(config: TrainConfig) -> int:

@@ -20,6 +20,7 @@ FREE = {  # a change neither alters what is trained nor asks for more of it
     "train.exact_resume",
     "train.on_oom",
     "train.activation_checkpointing",
+    "train.sharding",
     "train.wandb",
 }
 SHOWN = 5  # differing keys in a message

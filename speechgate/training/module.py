@@ -13,11 +13,13 @@ from speechgate.config import GatesConfig, TrainConfig
 from speechgate.data.batch import SAMPLE_RATE, Batch
 from speechgate.gates.context import Context
 from speechgate.gates.targets import target_of
+from speechgate.model.frames import encoder_frames
 from speechgate.training.distillation import DenseTeacher
 from speechgate.training.objective import hybrid_loss, sparsity_penalty
 from speechgate.training.randomness import seed_batch
 from speechgate.training.schedule import anneal, learning_rate_scale, penalty_scale
-from speechgate.training.teacher import WhisperTeacher, distillation_loss, student_frames
+from speechgate.training.sharding import ShardedStrategy, shard, whole
+from speechgate.training.teacher import WhisperTeacher, distillation_loss
 from speechgate.training.trained import parameter_groups
 
 TEACHERS = ("teacher.", "dense.")
@@ -59,6 +61,11 @@ class TrainingModule(L.LightningModule):
             self.teacher = WhisperTeacher(config.teacher.model)
             self.to_teacher = nn.Linear(model.encoder.output_size(), self.teacher.width)
 
+    def configure_model(self) -> None:
+        """Share the model out over the processes, if that is asked for and there are several."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            shard(self, self.trainer.strategy.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
+
     @property
     def progress(self) -> float:
         """From 0 to 1: the share of the updates done, or of the minutes allowed if that is more."""
@@ -94,7 +101,7 @@ class TrainingModule(L.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         limit = self.config.clip if self.config.clip > 0 else float("inf")
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.gradient_norm = whole(nn.utils.clip_grad_norm_(self.parameters(), limit))
         self.log("train/gradient_norm", self.gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -126,7 +133,7 @@ class TrainingModule(L.LightningModule):
         )
         self.frames_B = lengths_B
         if self.teacher is not None and self.training:
-            frame, offset = student_frames(self.model.frontend.hop_length)
+            frame, offset = encoder_frames(self.model)
             target_BUD = self.teacher(batch.speech_BN)
             predicted_BTD = self.to_teacher(encoder_out_BTD)
             parts["teacher"] = distillation_loss(predicted_BTD, lengths_B, target_BUD, frame, offset)

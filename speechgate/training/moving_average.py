@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from speechgate.training.sharding import gathered, shared
+
 
 class MovingAverage(L.Callback):
     """Averages the trained parameters over updates; validations run on the average, and ``keep`` leaves it.
@@ -22,7 +24,7 @@ class MovingAverage(L.Callback):
         self.mean: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"update": self.update, "mean": self.mean}
+        return {"update": self.update, "mean": gathered(self.mean)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.update, self.mean = state["update"], dict(state["mean"])
@@ -30,7 +32,7 @@ class MovingAverage(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         current = _trained(module)
         mean = self.mean or current
-        self.mean = {name: mean[name].detach().to(each.device, copy=True) for name, each in current.items()}
+        self.mean = {name: shared(mean[name].to(each.device), each).detach().clone() for name, each in current.items()}
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
@@ -50,11 +52,14 @@ class MovingAverage(L.Callback):
     def keep(self, module: L.LightningModule) -> None:
         """Give ``module`` the average; after a run that was cut off once its last update was made, too."""
         for name, parameter in _trained(module).items():
-            parameter.copy_(self.mean[name])
+            parameter.copy_(shared(self.mean[name], parameter))
 
+    @torch.no_grad()
     def _swap(self, module: L.LightningModule) -> None:
-        for name, parameter in _trained(module).items():
-            parameter.data, self.mean[name] = self.mean[name], parameter.data
+        for name, parameter in _trained(module).items():  # by value: of a sharded parameter FSDP knows the memory
+            current = parameter.clone()
+            parameter.copy_(self.mean[name])
+            self.mean[name].copy_(current)
 
 
 def _trained(module: L.LightningModule) -> dict[str, Tensor]:

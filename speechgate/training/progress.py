@@ -59,7 +59,7 @@ def _speed(metrics: dict[str, float]) -> str:
         return ""
     text = (
         f"{metrics['speed/audio_hours_an_hour']:.0f} h of audio an hour, padding {metrics['speed/padding']:.0%}, "
-        f"waiting for data {metrics['speed/data_wait']:.0%}"
+        f"waiting for data {metrics['speed/data_wait']:.0%} (the first {metrics['speed/first_batch_seconds']:.1f} s)"
     )
     if "speed/tflop_a_second" in metrics:
         text += f", {metrics['speed/tflop_a_second']:.3g} TFLOP/s"

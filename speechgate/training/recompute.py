@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from speechgate.errors import ConfigError
-from speechgate.training.trained import GATES, NUMBERED
+from speechgate.training.trained import numbered_layers
 
 
 def recompute_layers(model: Any) -> None:
@@ -26,10 +25,7 @@ def recompute_layers(model: Any) -> None:
     Raises:
         ConfigError: no numbered layer (layers.N, encoders.N or decoders.N).
     """
-    named = [(name, part) for name, part in model.named_modules() if not name.startswith(GATES)]
-    layers = [part for name, part in named if NUMBERED.fullmatch(f"{name}.")]
-    if not layers:
-        raise ConfigError("train.activation_checkpointing: this model has no numbered layers")
+    layers = numbered_layers(model, "train.activation_checkpointing")
     unrecorded = model.gates.unrecorded if hasattr(model, "gates") else nullcontext
     for layer in layers:
         layer.forward = partial(_forward, layer, layer.forward, unrecorded)

@@ -14,36 +14,32 @@ import torch
 from lhotse.cut import Cut
 from lightning.pytorch.callbacks import Timer
 
-from speechgate.config import Experiment, TrainConfig
+from speechgate.config import Experiment
 from speechgate.data.augment import Augmentation
 from speechgate.data.loaders import eval_loader, train_loader, usable
-from speechgate.data.recombine import Recombiner
 from speechgate.errors import CheckpointError, ConfigError, TrainingError
 from speechgate.files import write_json, write_text
 from speechgate.gates.cost_ms import measure_ms
 from speechgate.locks import exclusive
-from speechgate.model.build import build_model, count_parameters
-from speechgate.model.checkpoint import Checkpoint, import_whisper, load_checkpoint, save_checkpoint
+from speechgate.model.build import count_parameters
+from speechgate.model.checkpoint import save_checkpoint
 from speechgate.runinfo import pick_device, run_info
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokenizer
-from speechgate.training.alignment import align_words
 from speechgate.training.calibrate import calibrate
-from speechgate.training.checkpoints import Checkpoints, newest, update_of
+from speechgate.training.checkpoints import Checkpoints, newest, update_of, weights_of_model
 from speechgate.training.compute import BatchFlops, cost_table
 from speechgate.training.data_order import Stream, halved, record, stream_at
 from speechgate.training.description import describe_run, require_same
-from speechgate.training.distillation import DenseTeacher
-from speechgate.training.lora import Adapters
 from speechgate.training.losses import merged
 from speechgate.training.module import TrainingModule
 from speechgate.training.moving_average import MovingAverage
 from speechgate.training.processes import Processes, started
 from speechgate.training.recompute import recompute_layers
-from speechgate.training.trained import choose_trained
+from speechgate.training.sharding import ShardedStrategy
+from speechgate.training.start import choose_what_trains, dense_teacher, make_recombiner, start
 from speechgate.training.trainer import make_trainer
-from speechgate.training.watch import Throughput, describe
-from speechgate.whisper.config import WhisperConfig
+from speechgate.training.watch import Awaited, Throughput, describe
 
 
 def train(
@@ -117,39 +113,40 @@ def _session(
     augment = Augmentation(config.noise, config.reverb, stream.seed) if config.noise or config.reverb else None
     L.seed_everything(config.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
-    checkpoint = _start(experiment, tokenizer, tasks, init)
+    checkpoint = start(experiment, tokenizer, tasks, init)
     if experiment.gates is not None and experiment.gates.unit == "ms":
         checkpoint.model.gates.cost_S.copy_(measure_ms(checkpoint.model.to(pick_device())))
-    recombiner = _recombiner(checkpoint, cuts["train"], config, init)
-    choose_trained(checkpoint.model, config)
+    recombiner = make_recombiner(checkpoint, cuts["train"], config, init)
     table = cost_table(checkpoint.model)
-    adapters = None if config.lora is None else Adapters(checkpoint.model, config.lora)
+    adapters = choose_what_trains(checkpoint, config)
     if config.activation_checkpointing:
         recompute_layers(checkpoint.model)
     vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
     flops = None if table is None else BatchFlops(table, checkpoint.model, config.ctc_weight)
     clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
-    module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, _teacher(config, init))
+    module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, dense_teacher(config, init))
     keeper = Checkpoints(work / "checkpoints", config)
     average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
-    throughput = Throughput(config.log_every * config.accumulate, flops)
+    min_seconds = checkpoint.config.min_seconds
+    batches = Awaited(
+        train_loader(
+            cuts["train"],
+            tasks,
+            checkpoint.tokenizer,
+            dataclasses.replace(config, seed=stream.seed, max_duration=stream.max_duration),
+            min_seconds,
+            recombiner,
+            vectors,
+            processes.rank,
+            processes.world,
+            stream.to_pass_over(done, config.accumulate),
+            augment,
+        )
+    )
+    throughput = Throughput(config.log_every * config.accumulate, flops, batches)
     trainer = make_trainer(config, work, clock, keeper, average, throughput, done, processes)
     if trainer.is_global_zero:
         record(work, stream)
-    min_seconds = checkpoint.config.min_seconds
-    batches = train_loader(
-        cuts["train"],
-        tasks,
-        checkpoint.tokenizer,
-        dataclasses.replace(config, seed=stream.seed, max_duration=stream.max_duration),
-        min_seconds,
-        recombiner,
-        vectors,
-        trainer.global_rank,
-        trainer.world_size,
-        stream.to_pass_over(done, config.accumulate),
-        augment,
-    )
     dev_batches = eval_loader(
         usable(cuts["dev"], config),
         tasks,
@@ -157,15 +154,16 @@ def _session(
         stream.max_duration,
         min_seconds,
         vectors=vectors,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
+        rank=processes.rank,
+        world_size=processes.world,
     )
     if trainer.is_global_zero:
         device, size = trainer.accelerator.name(), count_parameters(checkpoint.model)
         trained = sum(each.numel() for each in checkpoint.model.parameters() if each.requires_grad)
         parameters = f"{size:,} parameters" + (f" ({trained:,} trained)" if trained < size else "")
         going_on = f", going on from update {done}" if done else ""
-        print(f"{folder}: {parameters}, {config.updates} updates on {trainer.world_size} {device}{going_on}")
+        how = " sharing the model out" if isinstance(trainer.strategy, ShardedStrategy) else ""
+        print(f"{folder}: {parameters}, {config.updates} updates on {trainer.world_size} {device}{how}{going_on}")
     keeper.catch_signals()
     try:
         trainer.fit(module, batches, dev_batches, ckpt_path=last, weights_only=True)
@@ -173,11 +171,17 @@ def _session(
         _out_of_memory(trainer, module, stream, error)
         record(work, halved(stream, update_of(newest(work / "checkpoints")), config))
         return True
+    if average is not None:
+        average.keep(module)
+    sharded = isinstance(trainer.strategy, ShardedStrategy)
+    weights = weights_of_model(trainer) if sharded else {}
     if trainer.is_global_zero:
+        if sharded:
+            checkpoint = start(experiment, tokenizer, tasks, init)
+            adapters = choose_what_trains(checkpoint, config)
+            checkpoint.model.load_state_dict(weights)
         if config.average > 1:
             checkpoint.model.load_state_dict(keeper.averaged(module.device))
-        if average is not None:
-            average.keep(module)
         if adapters is not None:
             adapters.merge()
         if checkpoint.gates is not None and checkpoint.gates.rule == "threshold":
@@ -189,44 +193,6 @@ def _session(
         write_json(folder / "description.json", description)
     trainer.strategy.barrier()
     return False
-
-
-def _start(experiment: Experiment, tokenizer: Tokenizer, tasks: Sequence[Task], init: Path | None) -> Checkpoint:
-    if (experiment.model is None) == (init is None):
-        raise ConfigError(f"experiment {experiment.name}: give it either a model or a checkpoint to continue from")
-    if init is not None:
-        checkpoint = load_checkpoint(init)
-        checkpoint.model.train()  # it comes in evaluation mode, in which Lightning would leave it
-    elif isinstance(experiment.model, WhisperConfig):
-        checkpoint = Checkpoint(*import_whisper().load_whisper(experiment.model, tasks))
-    else:
-        assert experiment.model is not None
-        model = build_model(experiment.model, tokenizer.token_list)
-        checkpoint = Checkpoint(model, tokenizer, experiment.model)
-    if experiment.gates is not None:
-        checkpoint.add_gates(experiment.gates, sorted({code for task in tasks for code in (task.src, task.tgt)}))
-    return checkpoint
-
-
-def _teacher(config: TrainConfig, init: Path | None) -> DenseTeacher | None:
-    if config.distill == 0.0:
-        return None
-    if init is None:
-        raise ConfigError("train.distill needs a dense checkpoint to continue from, which is the teacher")
-    return DenseTeacher(init)
-
-
-def _recombiner(
-    checkpoint: Checkpoint, cuts: Iterable[Cut], config: TrainConfig, init: Path | None
-) -> Recombiner | None:
-    if config.recombine == 0:
-        return None
-    if init is None:
-        raise ConfigError("train.recombine needs a checkpoint to continue from, whose CTC has learnt to find words")
-    checkpoint.model.to(pick_device())
-    aligned = align_words(checkpoint, usable(cuts, config))
-    checkpoint.model.train()
-    return Recombiner(aligned, config.recombine, config.seed)
 
 
 def _out_of_memory(trainer: L.Trainer, module: TrainingModule, stream: Stream, error: Exception) -> None:

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechgate.data.batch import SAMPLE_RATE
 from speechgate.errors import ConfigError
 
 FRAME_SECONDS = 0.02  # of Whisper's encoder: a hop of 10 ms, halved by its second convolution
@@ -79,9 +78,3 @@ def distillation_loss(
     error_BT = (predicted_BTD - target_BTD).square().mean(-1)
     real_BT = frames < lengths_B.to(frames.device)[:, None]
     return (error_BT * real_BT).sum(1).mean()
-
-
-def student_frames(hop_length: int) -> tuple[float, float]:
-    """Seconds between the student's encoder frames, and the centre of its first, for 4-fold conv2d subsampling."""
-    hop_seconds = hop_length / SAMPLE_RATE
-    return 4 * hop_seconds, 3 * hop_seconds

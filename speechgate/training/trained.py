@@ -17,6 +17,19 @@ NUMBERED = re.compile(r"(?P<owner>.*?)\.(?:layers|encoders|decoders)\.(?P<layer>
 BEFORE_LAYERS = ("embed", "conv")  # what a stack does before its first layer: subsampling, embeddings, positions
 
 
+def numbered_layers(model: nn.Module, key: str) -> list[nn.Module]:
+    """The layers of the model's stacks: parts named layers.N, encoders.N or decoders.N.
+
+    Raises:
+        ConfigError: there is none, and the option ``key`` needs them.
+    """
+    named = [(name, part) for name, part in model.named_modules() if not name.startswith(GATES)]
+    layers = [part for name, part in named if NUMBERED.fullmatch(f"{name}.")]
+    if not layers:
+        raise ConfigError(f"{key}: this model has no numbered layers (layers.N, encoders.N or decoders.N)")
+    return layers
+
+
 def matching(names: Iterable[str], patterns: Sequence[str], key: str) -> list[str]:
     """The ``names`` that fit any of the glob ``patterns``, where ``*`` stands for dots too.
 

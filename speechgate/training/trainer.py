@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Timer
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -15,6 +16,7 @@ from speechgate.training.losses import loggers
 from speechgate.training.moving_average import MovingAverage
 from speechgate.training.processes import Processes
 from speechgate.training.progress import ProgressLines
+from speechgate.training.sharding import ShardedStrategy
 from speechgate.training.watch import FiniteCheck, Throughput
 
 
@@ -31,9 +33,14 @@ def make_trainer(
     """The trainer of one session, which begins after ``done`` updates.
 
     Raises:
-        ConfigError: an unknown precision, or Weights & Biases is asked for and cannot be had.
+        ConfigError: an unknown precision, more processes than GPUs, or Weights & Biases is asked for and cannot be had.
     """
     device = pick_device()
+    if device.type == "cuda" and processes.local > torch.cuda.device_count():
+        raise ConfigError(
+            f"{processes.local} processes were started on this machine, which shows them {torch.cuda.device_count()} "
+            "GPUs: start one for each"
+        )
     precision: Any = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if device.type == "cuda" else "32-true"
@@ -51,12 +58,11 @@ def make_trainer(
     if average is not None:
         callbacks.append(average)
     callbacks.append(keeper)  # last, for what it saves holds the state of the others
-    one_branch = config.ctc_weight in (0.0, 1.0)  # then CTC's output layer or the decoder takes no part
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=processes.local,
         num_nodes=processes.nodes,
-        strategy=DDPStrategy(find_unused_parameters=one_branch) if processes.world > 1 else "auto",
+        strategy=_strategy(config, processes.world),
         precision=precision,
         max_steps=config.updates,
         accumulate_grad_batches=config.accumulate,
@@ -72,3 +78,12 @@ def make_trainer(
         logger=loggers(work, done, config.wandb if processes.rank == 0 else ""),
         plugins=[WholeFiles(), processes.environment],
     )
+
+
+def _strategy(config: TrainConfig, processes: int) -> Any:
+    if processes == 1:
+        return "auto"
+    if config.sharding == "fsdp":
+        return ShardedStrategy(processes)
+    one_branch = config.ctc_weight in (0.0, 1.0)  # then CTC's output layer or the decoder takes no part
+    return DDPStrategy(find_unused_parameters=one_branch)

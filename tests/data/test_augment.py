@@ -104,6 +104,18 @@ def test_a_room_does_not_depend_on_the_number_of_threads():
     assert all(torch.equal(each, heard[0]) for each in heard)
 
 
+def test_examples_share_as_many_rooms_as_asked_for():
+    click_N = torch.zeros(SAMPLE_RATE)
+    click_N[4_000] = 1.0
+
+    def heard(rooms: int) -> int:
+        augmentation = Augmentation(None, ReverbConfig(1.0, rooms=rooms), 0)
+        return len({tuple(augmentation(f"{number}", click_N).tolist()) for number in range(12)})
+
+    assert heard(rooms=0) == 12
+    assert heard(rooms=2) == 2
+
+
 def test_reverberation_smears_in_time_and_keeps_length_and_energy():
     click_N = torch.zeros(SAMPLE_RATE)
     click_N[4_000] = 1.0

@@ -57,42 +57,60 @@ class RandomModel:
             tokens or self.tokens,
         )
 
-    @torch.inference_mode()
     def espnet_search(
         self, encoder_out: Tensor, lengths: Tensor, options: SearchOptions, batched: bool = False
-    ) -> list[list[tuple[tuple[int, ...], float, float, float]]]:
-        """The n best of each utterance by ESPnet: tokens, score, decoder's share, CTC's share."""
-        reference = BatchBeamSearch(
-            scorers={
-                "decoder": self.decoder,
-                "ctc": CTCPrefixScorer(self.ctc, self.tokens.eos),
-                "length_bonus": LengthBonus(self.vocabulary),
-            },
-            weights={
-                "decoder": 1.0 - options.ctc_weight,
-                "ctc": options.ctc_weight,
-                "length_bonus": options.length_bonus,
-            },
-            beam_size=options.beam_size,
-            vocab_size=self.vocabulary,
-            sos=self.tokens.sos,
-            eos=self.tokens.eos,
-            pre_beam_ratio=options.pre_beam_ratio,
-            pre_beam_score_key="full",
-        )
-        reference.set_hyp_primer([self.tokens.sos, *PROMPT])
-        ratios = (options.max_length_ratio, options.min_length_ratio)
-        if batched:
-            found = reference(encoder_out, *ratios, x_lengths=lengths)
-        else:
-            found = [reference(row[:length], *ratios) for row, length in zip(encoder_out, lengths, strict=True)]
-        return [[self._plain(hypothesis) for hypothesis in nbest[: options.nbest]] for nbest in found]
+    ) -> list[list["Reference"]]:
+        return espnet_search(self.decoder, self.ctc, self.tokens, PROMPT, encoder_out, lengths, options, batched)
 
-    def _plain(self, hypothesis) -> tuple[tuple[int, ...], float, float, float]:
-        tokens = hypothesis.yseq[1 + len(PROMPT) :].tolist()
+
+Reference = tuple[tuple[int, ...], float, float, float]  # tokens, score, decoder's share, CTC's share
+
+
+@torch.inference_mode()
+def espnet_search(
+    decoder: TransformerDecoder,
+    ctc: CTC,
+    tokens: SearchTokens,
+    prompt: list[int],
+    encoder_out: Tensor,
+    lengths: Tensor,
+    options: SearchOptions,
+    batched: bool = False,
+) -> list[list[Reference]]:
+    """The n best of each utterance by ESPnet."""
+    vocabulary = decoder.output_layer.out_features
+    reference = BatchBeamSearch(
+        scorers={
+            "decoder": decoder,
+            "ctc": CTCPrefixScorer(ctc, tokens.eos),
+            "length_bonus": LengthBonus(vocabulary),
+        },
+        weights={
+            "decoder": 1.0 - options.ctc_weight,
+            "ctc": options.ctc_weight,
+            "length_bonus": options.length_bonus,
+        },
+        beam_size=options.beam_size,
+        vocab_size=vocabulary,
+        sos=tokens.sos,
+        eos=tokens.eos,
+        pre_beam_ratio=options.pre_beam_ratio,
+        pre_beam_score_key="full",
+    )
+    reference.set_hyp_primer([tokens.sos, *prompt])
+    ratios = (options.max_length_ratio, options.min_length_ratio)
+    if batched:
+        found = reference(encoder_out, *ratios, x_lengths=lengths)
+    else:
+        found = [reference(row[:length], *ratios) for row, length in zip(encoder_out, lengths, strict=True)]
+
+    def plain(hypothesis) -> Reference:
+        written = hypothesis.yseq[1 + len(prompt) :].tolist()
         scores = hypothesis.scores
-        text = tuple(token for token in tokens if token != self.tokens.eos)
+        text = tuple(token for token in written if token != tokens.eos)
         return text, float(hypothesis.score), float(scores["decoder"]), float(scores.get("ctc", 0.0))
+
+    return [[plain(hypothesis) for hypothesis in nbest[: options.nbest]] for nbest in found]
 
 
 def random_model(

@@ -24,7 +24,14 @@ from tests.model.tiny import random_model, speech, tiny_config, tokenizer
 MODELS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
 TRAININGS = sorted(path.stem for path in (CONF_DIR / "train").glob("*.yaml"))
 OWSM_VOCABULARY = 50_002
-PUBLISHED = {"owsm_v3.1_base": "101M", "owsm_v3.1_small": "367M", "owsm_v3.1_medium": "1.02G"}
+PUBLISHED = {
+    "owsm_v3.1_base": "101M",
+    "owsm_v3.1_small": "367M",
+    "owsm_v3.1_medium": "1.02G",
+    "owsm_v4_base": "102M",
+    "owsm_v4_small": "370M",
+    "owsm_v4_medium": "1.02G",
+}
 
 
 def model_config(name: str) -> ModelConfig:

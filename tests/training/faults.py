@@ -57,11 +57,12 @@ def run(home: Path, name: str, overrides: tuple[str, ...] = (), die_in_write: in
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     whole, written = torch.save, Counter[str]()
 
-    def save_or_die(value: Any, path: Path) -> None:
+    def save_or_die(value: Any, handle: Any) -> None:
         written["files"] += 1
-        whole(value, path)
+        whole(value, handle)
         if written["files"] == die_in_write:
-            os.truncate(path, path.stat().st_size // 2)
+            handle.flush()
+            os.truncate(handle.name, handle.tell() // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = save_or_die

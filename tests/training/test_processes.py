@@ -6,12 +6,16 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load
+from torch.utils._pytree import tree_flatten
 
 from speechgate.data.loaders import train_loader
+from speechgate.model.checkpoint import load_checkpoint
+from speechgate.training.checkpoints import newest
 from tests.data.dummies import dummy_cut, write_audio
 from tests.data.test_loaders import CONFIG
-from tests.model.tiny import TASKS, tokenizer
+from tests.model.tiny import TASKS, speech, tokenizer
 from tests.training.faults import finish, prepare, result, start_two
 
 # What is drawn at random differs between the processes, on purpose: here nothing is.
@@ -23,25 +27,64 @@ def test_two_processes_with_half_the_batch_agree_with_one_and_stop_and_resume_to
     prepare(tmp_path)
     assert finish(tmp_path, "one", (*PLAIN, "train.accumulate=2")) == 0
     recomputed = (*PLAIN, "train.activation_checkpointing=true")
-    first = start_two(tmp_path, "two", recomputed)
-    checkpoints = tmp_path / "exp/prompts/two/training/checkpoints"
-    while first[1].is_alive() and not list(checkpoints.glob("update-*.ckpt")):
-        first[1].join(0.05)
-    if first[1].is_alive():
-        os.kill(first[1].pid, signal.SIGTERM)  # the other one has to hear of it
-    for process in first:
+    stopped(tmp_path, "two", recomputed)
+    finished(tmp_path, "two", recomputed)
+    require_alike(tmp_path, "one", "two", tolerance=2e-3)
+
+
+@pytest.mark.timeout(200)
+def test_a_sharded_model_trains_as_a_whole_one_and_their_checkpoints_are_alike(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    averaged = ("train.average=1", "train.average_of=ema")
+    finished(tmp_path, "whole", averaged)
+    stopped(tmp_path, "sharded", averaged)
+    finished(tmp_path, "sharded", (*averaged, "train.sharding=fsdp", "train.activation_checkpointing=true"))
+    require_alike(tmp_path, "whole", "sharded", tolerance=1e-4)
+    models = [load_checkpoint(tmp_path / "exp/prompts" / name).model for name in ("whole", "sharded")]
+    with torch.inference_mode():
+        for model in models:
+            model.gates.set_context(TASKS[1:])
+        one, two = (model.encode(*speech([6_000, 5_000]))[0] for model in models)
+    torch.testing.assert_close(one, two, atol=1e-3, rtol=0)
+    states = [
+        torch.load(newest(tmp_path / "exp/prompts" / name / "training/checkpoints"), weights_only=True)
+        for name in ("whole", "sharded")
+    ]
+    (one, shapes), (two, other_shapes) = (tree_flatten(state) for state in states)
+    assert shapes == other_shapes
+    for value, other in zip(one, two, strict=True):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            torch.testing.assert_close(value, other, atol=1e-3 * float(value.abs().max() + 1e-3), rtol=1e-2)
+
+
+def stopped(home: Path, name: str, overrides: tuple[str, ...]) -> None:
+    """Start two processes, and send a signal to one of them when there is a checkpoint; they may end before it."""
+    processes = start_two(home, name, overrides)
+    checkpoints = home / "exp/prompts" / name / "training/checkpoints"
+    while processes[1].is_alive() and not list(checkpoints.glob("update-*.ckpt")):
+        processes[1].join(0.05)
+    if processes[1].is_alive():
+        os.kill(processes[1].pid, signal.SIGTERM)  # the other one has to hear of it
+    for process in processes:
         process.join()
-    if any(process.exitcode != 0 for process in first):
-        for process in (second := start_two(tmp_path, "two", recomputed)):
-            process.join()
-        assert [process.exitcode for process in second] == [0, 0]
-    (one, weights), (two, other_weights) = result(tmp_path, "one"), result(tmp_path, "two")
+    codes = {process.exitcode for process in processes}
+    assert codes in ({128 + signal.SIGTERM}, {0})
+
+
+def finished(home: Path, name: str, overrides: tuple[str, ...]) -> None:
+    for process in (processes := start_two(home, name, overrides)):
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def require_alike(home: Path, one: str, two: str, tolerance: float) -> None:
+    (rows, weights), (other_rows, other_weights) = result(home, one), result(home, two)
     compared = ("valid/loss", "train/gradient_norm")
-    values = [[float(row[key]) for row in rows for key in compared if key in row] for rows in (one, two)]
+    values = [[float(row[key]) for row in each for key in compared if key in row] for each in (rows, other_rows)]
     assert len(values[0]) == 12 + 2
     assert values[1] == pytest.approx(values[0], rel=1e-3)
     for name, value in load(weights).items():
-        assert float((value - load(other_weights)[name]).abs().max()) < 2e-3, name
+        assert float((value - load(other_weights)[name]).abs().max()) < tolerance, name
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

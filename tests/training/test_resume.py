@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from speechgate.config import load_experiment
 from speechgate.data.batch import SAMPLE_RATE, Batch
 from speechgate.errors import BusyError, CheckpointError, ConfigError, Stopped, TrainingError
 from speechgate.recipe import Recipe
-from speechgate.training.checkpoints import Checkpoints, newest
+from speechgate.training.checkpoints import Checkpoints, newest, save_whole
 from speechgate.training.module import TrainingModule
 from tests.training.faults import OVERRIDES, differences, finish, inject, prepare
 
@@ -150,6 +151,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_the_cuts_and_saves_the_ba
     batch = torch.load(work / "not-finite-00000005.pt", weights_only=True)
     assert all(cut_id in str(info.value) for cut_id in batch["cut_ids"][:20])
     assert newest(work / "checkpoints").stem == "update-00000004"
+
+
+def test_a_full_disk_is_named_and_leaves_the_earlier_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "update-00000002.ckpt"
+    save_whole({"weights": torch.zeros(10)}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # no file may grow further: as on a full disk
+    try:
+        with pytest.raises(OSError, match="File too large") as info:
+            save_whole({"weights": torch.zeros(100_000)}, tmp_path / "update-00000004.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert info.value.filename == str(tmp_path / "update-00000004.ckpt")
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert newest(tmp_path) == path
 
 
 def test_out_of_memory_names_the_batch_or_halves_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
