@@ -93,7 +93,9 @@ def shard(module: Any, mesh: DeviceMesh, half: bool) -> None:
     for step in ("training_step", "validation_step"):
         register_fsdp_forward_method(module, step)
     for buffer in module.buffers():  # such as measured costs, which differ from process to process
-        torch.distributed.broadcast(buffer, src=0)
+        first = buffer.contiguous()  # NCCL takes nothing else
+        torch.distributed.broadcast(first, src=0)
+        buffer.copy_(first)
 
 
 def gathered(values: Any) -> Any:
