@@ -1,6 +1,6 @@
 """CoVoST 2 (Wang et al., 2021): Common Voice 4 with translations, 21 languages into English and English into 15.
 
-The splits are those of CoVoST's own tables, not Common Voice's.
+The splits are those of CoVoST's own tables: a larger train than Common Voice's, whose dev and test it keeps.
 """
 
 import re
