@@ -14,9 +14,11 @@ __all__ = ["app", "main", "stages", "tools", "whisper"]
 def main() -> None:
     """Entry point: user errors become one line on standard error and exit status 2."""
     from speechgate.decoding.memory import BatchHalvedWarning
+    from speechgate.decoding.search.compiler import NoCompilerWarning
 
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("once", category=BatchHalvedWarning)
+    for said_once in (BatchHalvedWarning, NoCompilerWarning):
+        warnings.filterwarnings("once", category=said_once)
     logging.disable(logging.WARNING)
     try:
         app()
