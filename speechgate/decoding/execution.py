@@ -26,8 +26,8 @@ class Execution:
         packed: arrange weights for the CPU's matrix kernels, which takes as much memory again; no effect on a GPU.
         cuda_graph: run the steps of a search as a CUDA graph; needs a GPU.
         int8_output: weights and inputs of the decoder's output layer in 8 bits; needs a CPU with AVX-512 VNNI.
-        compiled: run packed float32 modules of the decoder as functions of ``modules.cpp``; without a C++ compiler they
-            are PyTorch's, and a ``NoCompilerWarning`` says so once.
+        compiled: search by the functions of ``cpp``, on a CPU, with packed weights in float32; without a C++ compiler
+            by PyTorch's operations, and a ``NoCompilerWarning`` says so once.
     """
 
     precision: str = "float32"
@@ -66,7 +66,7 @@ class Execution:
         return weights
 
     def compiles(self, weight: Tensor) -> bool:
-        """Whether modules of such weights run compiled."""
+        """Whether searches with such weights are compiled."""
         return self.compiled and self.packed and self.precision == "float32" and can_compile(weight)
 
     def encoder(self, model: Any) -> EncoderKernels:

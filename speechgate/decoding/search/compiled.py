@@ -1,4 +1,4 @@
-"""Linear layers and modules of the decoder as functions of ``modules.cpp``: float32, on a CPU, for few rows.
+"""Linear layers and modules of the decoder as functions of ``cpp/modules.cpp``: float32, on a CPU, for few rows.
 
 Shapes: B utterances, Q positions computed at once, D width, S cache slots, H heads, E width of a head.
 """
@@ -16,11 +16,8 @@ from speechgate.decoding.search.compiler import Address, Count, library
 from speechgate.decoding.search.linear import Linear, Norm
 from speechgate.errors import ConfigError
 
-ACTIVATIONS = {
-    "ReLU": 1,
-    "GELU": 2,
-    "GELUActivation": 2,
-}  # classes of PyTorch and transformers, as modules.cpp has them
+# Classes of PyTorch and transformers, as modules.cpp has them.
+ACTIVATIONS = {"ReLU": 1, "GELU": 2, "GELUActivation": 2}
 
 
 class _Norm(ctypes.Structure):
@@ -50,7 +47,7 @@ def can_compile(weight: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class CompiledLinear:
-    """``panels``: the ``weight`` (out, in) in the order in which it is read, see ``modules.cpp``."""
+    """``panels``: the ``weight`` (out, in) in the order in which it is read, see ``cpp/modules.cpp``."""
 
     weight: Tensor
     bias: Tensor | None

@@ -1,4 +1,4 @@
-"""``modules.cpp`` compiled for this processor, once: the library is kept in the user's cache."""
+"""``cpp/*.cpp`` compiled for this processor, once: the library is kept in the user's cache."""
 
 import ctypes
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from speechgate.files import atomic_path
 
-SOURCE = Path(__file__).with_name("modules.cpp")
+SOURCES = Path(__file__).with_name("cpp")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 Address, Count = ctypes.c_void_p, ctypes.c_int64
 ARGUMENTS = {
@@ -19,6 +19,8 @@ ARGUMENTS = {
     "linear": (Address, Address, Count, Address, Count),
     "feed_forward": (Address, Address, Count, Address, Count),
     "attention": (Address, Address, Count, Count, Address, Count, Address, Address, Count),
+    "ctc_scores": (Address, Address, Count, Address, Count),
+    "ctc_advance": (Address, Address, Address, Count, Address, Address, Count),
 }
 
 
@@ -31,14 +33,14 @@ def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they cannot be compiled, which a ``NoCompilerWarning`` says once.
 
     The compiler is ``$CXX``, or ``c++``.  The library lies in ``$XDG_CACHE_HOME/speechgate`` (~/.cache/speechgate),
-    named after all that it depends on: source, flags, compiler, and what of the processor it makes use of.
+    named after all that it depends on: sources, flags, compiler, and what of the processor it makes use of.
     """
     try:
         functions = ctypes.CDLL(str(_compiled()))
     except (subprocess.CalledProcessError, OSError) as error:
         reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-        advice = "to have them compiled install a C++ compiler with OpenMP, or name it in CXX"
-        warnings.warn(f"the decoder's modules run as PyTorch's: {advice} ({reason})", NoCompilerWarning, stacklevel=2)
+        advice = "to have it compiled install a C++ compiler with OpenMP, or name it in CXX"
+        warnings.warn(f"the search runs as PyTorch's operations: {advice} ({reason})", NoCompilerWarning, stacklevel=2)
         return None
     for name, arguments in ARGUMENTS.items():
         getattr(functions, name).argtypes = arguments
@@ -48,12 +50,14 @@ def library() -> ctypes.CDLL | None:
 def _compiled() -> Path:
     command = [*shlex.split(os.environ.get("CXX") or "c++"), *FLAGS]
     target = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])  # macros of compiler and processor
-    name = hashlib.sha256("\n".join([SOURCE.read_text(), *command, target]).encode()).hexdigest()[:16]
+    sources = sorted(SOURCES.iterdir())
+    texts = [source.read_text() for source in sources]
+    name = hashlib.sha256("\n".join([*texts, *command, target]).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speechgate"
-    path = folder / f"modules-{name}.so"
+    path = folder / f"search-{name}.so"
     if not path.is_file():
         with atomic_path(path) as temporary:
-            _run([*command, str(SOURCE), "-o", str(temporary)])
+            _run([*command, *(str(source) for source in sources if source.suffix == ".cpp"), "-o", str(temporary)])
     return path
 
 

@@ -101,6 +101,7 @@ class DecoderWeights:
     layers: tuple[tuple[Block, ...], ...]
     norm: Norm
     output: Output
+    is_compiled: bool = False
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -163,12 +164,12 @@ class DecoderWeights:
         return self._map(lambda linear: linear.pack(dtype), lambda norm: norm)
 
     def compiled(self) -> "DecoderWeights":
-        """The same weights for the functions of ``modules.cpp``; those of an output layer in 8 bits stay what they are.
+        """The same weights for the functions of ``cpp/modules.cpp``, but for those of an output layer in 8 bits.
 
         Raises:
             ConfigError: there is no compiler.
         """
-        return self._map(CompiledLinear.of, lambda norm: norm)
+        return replace(self._map(CompiledLinear.of, lambda norm: norm), is_compiled=True)
 
     def to(self, dtype: torch.dtype) -> "DecoderWeights":
         """The same weights in ``dtype``, which the caches and the residual stream then have too."""
