@@ -1,4 +1,5 @@
-"""Time the decoder's output layer in all the ways that the engine has: packed, bfloat16, int8, and some of its rows.
+"""Time the decoder's output layer in all the ways that the engine has: compiled, packed, bfloat16, int8, and some
+of its rows.
 
     OMP_NUM_THREADS=1 .venv/bin/python scripts/measure_output_layer.py --threads 1
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechgate.bench.machine import Crowding
+from speechgate.decoding.search.compiled import CompiledLinear, can_compile
 from speechgate.decoding.search.int8 import Int8Linear, can_quantise
 from speechgate.decoding.search.linear import Linear, can_pack
 from speechgate.decoding.search.output import Output
@@ -28,6 +30,8 @@ def ways_of(linear: Linear, rows: int) -> dict[str, Output]:
     """Each way to compute the layer, the float32 one first; with ``rows`` of its outputs where the name says so."""
     packed = Output(linear.pack(torch.float32))
     ways = {"F.linear": Output(linear), "packed": packed}
+    if can_compile(linear.weight):
+        ways["compiled"] = Output(CompiledLinear.of(linear))
     if can_pack(linear.weight, torch.bfloat16):
         ways["packed, bfloat16"] = Output(linear.pack(torch.bfloat16))
     if can_quantise(linear.weight):

@@ -44,7 +44,10 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class Case:
-    """One way of decoding: the engine, CTC's weight, the batch and the masks (B or 1, S) of its utterances."""
+    """One way of decoding: the engine, CTC's weight, the batch and the masks (B or 1, S) of its utterances.
+
+    Where not ``compiled``, this engine's modules of the decoder are PyTorch's.
+    """
 
     name: str
     engine: str
@@ -52,6 +55,7 @@ class Case:
     batch: int
     open_BS: Tensor
     mask: str = "dense"
+    compiled: bool = True
 
 
 class Bench:
@@ -61,10 +65,16 @@ class Bench:
         self.options, self.execution, self.device = options, execution, device
         self.subject = Subject(options.model, options.vocabulary, device)
         self._found: dict[str, Found] = {}
-        self._engines: dict[float, Engine] = {}
-        for ctc_weight in sorted({0.0, options.ctc_weight}):
+        self._ctc_weights = sorted({0.0, options.ctc_weight})
+        self._compiled = (
+            (True, False) if execution.compiles(self.subject.model.decoder.output_layer.weight) else (True,)
+        )
+        self._engines: dict[tuple[float, bool], Engine] = {}
+        for ctc_weight in self._ctc_weights:
             search = SearchOptions(beam_size=options.beam, ctc_weight=ctc_weight, fixed_steps=options.tokens, nbest=3)
-            self._engines[ctc_weight] = self.subject.engine(search, execution)
+            for compiled in self._compiled:
+                engine = self.subject.engine(search, execution if compiled else replace(execution, compiled=False))
+                self._engines[ctc_weight, compiled] = engine
 
     def cases(self) -> list[Case]:
         subject, options = self.subject, self.options
@@ -72,12 +82,14 @@ class Bench:
         half = {name: subject.mask(stacks)[None] for name, stacks in HALVES.items()}
         mixed = torch.stack([subject.mask(("decoder",), seed) for seed in range(options.batch)])
         cases = []
-        for ctc_weight in self._engines:
+        for ctc_weight in self._ctc_weights:
             for batch in sorted({1, options.batch}):
                 tail = f"b{batch} ctc{ctc_weight:g}"
                 if options.espnet:
                     cases.append(Case(f"espnet dense {tail}", "espnet", ctc_weight, batch, dense))
-                cases.append(Case(f"dense {tail}", "speechgate", ctc_weight, batch, dense))
+                for compiled in self._compiled:
+                    name = f"{'' if compiled else 'uncompiled '}dense {tail}"
+                    cases.append(Case(name, "speechgate", ctc_weight, batch, dense, compiled=compiled))
                 for name, open_BS in half.items():
                     cases.append(Case(f"{name} {tail}", "speechgate", ctc_weight, batch, open_BS, name))
                 if batch > 1:
@@ -89,7 +101,7 @@ class Bench:
         return cases
 
     def runner(self, case: Case) -> Callable[[], Parts]:
-        engine = self._engines[case.ctc_weight]
+        engine = self._engines[case.ctc_weight, case.compiled]
         speech_BN, lengths_B = self.subject.audio(self.options.audio_s, case.batch)
 
         def run() -> Parts:
@@ -104,7 +116,7 @@ class Bench:
 
     def profile(self, batch: int, ctc_weight: float) -> dict[str, float]:
         """Milliseconds of each kind of module in the dense model, run without a CUDA graph, which has no modules."""
-        engine = self._engines[ctc_weight]
+        engine = self._engines[ctc_weight, True]
         if self.execution.cuda_graph:
             engine = self.subject.engine(engine.options, replace(self.execution, cuda_graph=False))
         speech_BN, lengths_B = self.subject.audio(self.options.audio_s, batch)
@@ -167,7 +179,7 @@ class Bench:
 
     def floors(self, case: Case) -> dict[str, float]:
         """Multiply-accumulates of the case, by the table of ``gates.cost``, and bytes of weights its steps read."""
-        table, options = self._engines[case.ctc_weight].cost, self.options
+        table, options = self._engines[case.ctc_weight, case.compiled].cost, self.options
         features = int(options.audio_s * 16_000) // self.subject.model.frontend.hop_length + 1
         frames = ((features - 1) // 2 - 1) // 2
         rows = case.open_BS.expand(case.batch, -1)
@@ -247,6 +259,9 @@ def ratios(records: list[dict[str, Any]], options: BenchOptions) -> dict[str, fl
                 decoding = ours["decoder_ms"] + ours["ctc_head_ms"]
                 values[f"espnet_over_speechgate_b{batch}{mark}"] = theirs["decoder_ms"] / decoding
                 values[f"espnet_over_speechgate_encoder_b{batch}{mark}"] = theirs["encoder_ms"] / ours["encoder_ms"]
+            uncompiled = by_name.get(f"uncompiled dense {tail}")
+            if uncompiled is not None:
+                values[f"uncompiled_over_compiled_b{batch}{mark}"] = uncompiled["decoder_ms"] / ours["decoder_ms"]
             for name in HALVES:
                 half = by_name[f"{name} {tail}"]
                 values[f"time_vs_dense_{name}_b{batch}{mark}"] = half["total_ms"] / ours["total_ms"]

@@ -1,6 +1,7 @@
 """The command line: parse, compose, call."""
 
 import logging
+import os
 import sys
 import warnings
 
@@ -13,10 +14,15 @@ __all__ = ["app", "main", "stages", "tools", "whisper"]
 
 def main() -> None:
     """Entry point: user errors become one line on standard error and exit status 2."""
+    # Large tensors on huge pages, which PyTorch looks up before its first: a process otherwise spends much of its time
+    # on being given small ones, such as 36,000 for the CTC head's output of 30 s and 50,002 tokens.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from speechgate.decoding.memory import BatchHalvedWarning
+    from speechgate.decoding.search.compiler import NoCompilerWarning
 
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("once", category=BatchHalvedWarning)
+    for said_once in (BatchHalvedWarning, NoCompilerWarning):
+        warnings.filterwarnings("once", category=said_once)
     logging.disable(logging.WARNING)
     try:
         app()

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from speechgate.decoding.kernels import EncoderKernels
 from speechgate.decoding.search import DecoderWeights
+from speechgate.decoding.search.compiled import can_compile
 from speechgate.decoding.search.linear import can_pack
 from speechgate.errors import ConfigError
 
@@ -21,15 +23,18 @@ class Execution:
     Attributes:
         precision: "float32", or "bfloat16": on the CPU of matrix products alone, on a GPU of the decoder's weights,
             caches and residual stream too.
-        packed: pack weights for the CPU's matrix kernels, which takes as much memory again; no effect on a GPU.
+        packed: arrange weights for the CPU's matrix kernels, which takes as much memory again; no effect on a GPU.
         cuda_graph: run the steps of a search as a CUDA graph; needs a GPU.
         int8_output: weights and inputs of the decoder's output layer in 8 bits; needs a CPU with AVX-512 VNNI.
+        compiled: search by the functions of ``cpp``, on a CPU, with packed weights in float32; without a C++ compiler
+            by PyTorch's operations, and a ``NoCompilerWarning`` says so once.
     """
 
     precision: str = "float32"
     packed: bool = True
     cuda_graph: bool = False
     int8_output: bool = False
+    compiled: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -52,11 +57,17 @@ class Execution:
             raise ConfigError("cuda_graph: the model is not on a GPU")
         if weight.device.type == "cuda":
             return weights if self.precision == "float32" else weights.to(self.dtype)
+        if self.compiles(weight):
+            return weights.compiled()
         if self.packed and can_pack(weight, self.dtype):
             return weights.pack(self.dtype)
         if self.precision != "float32":
             raise ConfigError("precision bfloat16: this processor has no such products, or packed is off")
         return weights
+
+    def compiles(self, weight: Tensor) -> bool:
+        """Whether searches with such weights are compiled."""
+        return self.compiled and self.packed and self.precision == "float32" and can_compile(weight)
 
     def encoder(self, model: Any) -> EncoderKernels:
         weight = model.decoder.output_layer.weight

@@ -15,7 +15,7 @@ needs_packing = pytest.mark.skipif(
 
 
 @needs_packing
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(
     heads=st.integers(1, 4),
     frames=st.integers(1, 40),

@@ -148,7 +148,7 @@ class _Search:
         )
         self._ctc = None
         if options.ctc_weight > 0.0 and ctc_log_probs_BTV is not None:
-            self._ctc = CtcPrefixScorer(ctc_log_probs_BTV, lengths_B, tokens.blank)
+            self._ctc = CtcPrefixScorer(ctc_log_probs_BTV, lengths_B, tokens.blank, weights.is_compiled)
         self._ranked = None
         if options.finish == "transformers":
             self._ranked = RankedHypotheses(len(prompts), options.beam_size, options.length_penalty, device)

@@ -14,12 +14,28 @@ n_t - X_t is a running logsumexp of phi_{t-1} - X_{t-1}, and so for b: two scans
 the audio, where the empty prefix has probability one, makes the first frame like any other.
 """
 
+import ctypes
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechgate.decoding.search.compiler import Address, Count, library
+
 # Stands for log 0.  Finite, as in ESPnet, so that two impossible prefixes can be compared and nothing becomes NaN.
 LOG_ZERO = -1.0e10
+
+
+class _Prefixes(ctypes.Structure):
+    _fields_ = (
+        ("log_probs", Address),
+        ("vocabulary", Count),
+        ("starts", Address),
+        ("start_step", Count),
+        *((name, Address) for name in ("lengths", "last", "in_blank", "total")),
+        *((name, Count) for name in ("batch", "held", "frames", "blank")),
+    )
 
 
 class CtcPrefixScorer:
@@ -29,13 +45,17 @@ class CtcPrefixScorer:
         log_probs_BTV: log-probabilities of the CTC head, any floating type.
         lengths_B: frames of each utterance; those beyond are ignored.
         blank: the id of the blank.
+        compiled: on a CPU, and of log-probabilities in float32, by the functions of ``cpp/ctc.cpp``.
 
     The state is kept in float64, since X_t reaches tens of thousands for long recordings.  Frames come last: every
     operation then runs along them.
     """
 
-    def __init__(self, log_probs_BTV: Tensor, lengths_B: Tensor, blank: int) -> None:
+    def __init__(self, log_probs_BTV: Tensor, lengths_B: Tensor, blank: int, compiled: bool = False) -> None:
         batch, frames, vocabulary = log_probs_BTV.shape
+        can_compile = compiled and log_probs_BTV.device.type == "cpu" and log_probs_BTV.dtype is torch.float32
+        self._functions = library() if can_compile else None
+        self._vocabulary = vocabulary
         self._flat_log_probs = log_probs_BTV.reshape(-1)
         # Where frame t of utterance b begins in them: utterances leave by their indices, not by copies.
         starts = torch.arange(0, batch * frames * vocabulary, vocabulary, device=log_probs_BTV.device)
@@ -55,6 +75,19 @@ class CtcPrefixScorer:
 
         The second is the score of <eos>.  The blank is no label and scores LOG_ZERO.
         """
+        held = self._total_BJT.shape[1]
+        complete_BJ = self._total_BJT.gather(2, self._lengths_B[:, None, None].expand(-1, held, 1))[..., 0]
+        if self._functions is not None:
+            candidates_BJC = candidates_BJC.contiguous()
+            psi_BJC = torch.empty_like(candidates_BJC, dtype=torch.float64)
+            self._functions.ctc_scores(
+                self._prefixes(),
+                candidates_BJC.data_ptr(),
+                candidates_BJC.shape[2],
+                psi_BJC.data_ptr(),
+                torch.get_num_threads(),
+            )
+            return psi_BJC, complete_BJ
         emissions_BJCT = self._emissions(candidates_BJC.flatten(1)).unflatten(1, candidates_BJC.shape[1:])
         phi_BJCT = torch.where(
             (candidates_BJC == self._last_BJ[..., None])[..., None],
@@ -63,12 +96,24 @@ class CtcPrefixScorer:
         )
         psi_BJC = _sum_over_frames(emissions_BJCT.add_(phi_BJCT))
         psi_BJC.masked_fill_(candidates_BJC == self._blank, LOG_ZERO)
-        held = self._total_BJT.shape[1]
-        complete_BJ = self._total_BJT.gather(2, self._lengths_B[:, None, None].expand(-1, held, 1))[..., 0]
         return psi_BJC, complete_BJ
 
     def advance(self, parents_BK: Tensor, tokens_BK: Tensor) -> None:
         """Replace the held prefixes by K new ones: those at ``parents_BK`` with ``tokens_BK`` appended."""
+        if self._functions is not None:
+            parents_BK, tokens_BK = parents_BK.contiguous(), tokens_BK.contiguous()
+            in_blank_BKT, total_BKT = self._total_BJT.new_zeros(2, *tokens_BK.shape, self._total_BJT.shape[2])
+            self._functions.ctc_advance(
+                self._prefixes(),
+                parents_BK.data_ptr(),
+                tokens_BK.data_ptr(),
+                tokens_BK.shape[1],
+                in_blank_BKT.data_ptr(),
+                total_BKT.data_ptr(),
+                torch.get_num_threads(),
+            )
+            self._in_blank_BJT, self._total_BJT, self._last_BJ = in_blank_BKT, total_BKT, tokens_BK
+            return
         index_BKT = parents_BK[..., None].expand(-1, -1, self._total_BJT.shape[2])
         phi_BKT = torch.where(
             (tokens_BK == self._last_BJ.gather(1, parents_BK))[..., None],
@@ -89,6 +134,28 @@ class CtcPrefixScorer:
         self._in_blank_BJT = self._in_blank_BJT[rows, :, : frames + 1]
         self._total_BJT = self._total_BJT[rows, :, : frames + 1]
         self._last_BJ = self._last_BJ[rows]
+
+    def _prefixes(self) -> Any:
+        batch, held, room = self._total_BJT.shape
+        self._in_blank_BJT, self._total_BJT, self._last_BJ = (
+            state.contiguous() for state in (self._in_blank_BJT, self._total_BJT, self._last_BJ)
+        )
+        return ctypes.byref(
+            _Prefixes(
+                self._flat_log_probs.data_ptr(),
+                self._vocabulary,
+                self._starts_B1T.data_ptr(),
+                self._starts_B1T.stride(0),
+                self._lengths_B.data_ptr(),
+                self._last_BJ.data_ptr(),
+                self._in_blank_BJT.data_ptr(),
+                self._total_BJT.data_ptr(),
+                batch,
+                held,
+                room - 1,
+                self._blank,
+            )
+        )
 
     def _emissions(self, tokens_BN: Tensor) -> Tensor:
         """The log-probabilities of some tokens at every frame, (B, N, T)."""

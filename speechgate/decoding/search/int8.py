@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from speechgate.decoding.search.compiled import Projection
 from speechgate.decoding.search.linear import Linear, on_onednn
 from speechgate.errors import ConfigError
 
@@ -33,7 +34,7 @@ class Int8Linear:
     scale_R: Tensor
 
     @classmethod
-    def of(cls, linear: "Linear | Int8Linear") -> "Int8Linear":
+    def of(cls, linear: "Projection | Int8Linear") -> "Int8Linear":
         """Quantise a layer.
 
         Raises:

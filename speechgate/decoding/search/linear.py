@@ -31,6 +31,23 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Norm:
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, norm: nn.LayerNorm) -> "Norm":
+        return cls(norm.weight.detach(), norm.bias.detach(), norm.eps)
+
+    def to(self, dtype: torch.dtype) -> "Norm":
+        return replace(self, weight=self.weight.to(dtype), bias=self.bias.to(dtype))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True)
 class Linear:
     """A weight (out, in) and a bias (out); ``packed`` is the weight as oneDNN wants it, in the dtype of the product."""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from speechgate.decoding.search.compiled import Projection
 from speechgate.decoding.search.int8 import Int8Linear
-from speechgate.decoding.search.linear import Linear
 from speechgate.errors import ConfigError
 
 
@@ -21,7 +21,7 @@ class Output:
     ``rows`` is the same the other way round, so that a token's row is known without asking the device.
     """
 
-    linear: Linear | Int8Linear
+    linear: Projection | Int8Linear
     ids_R: Tensor | None = None
     rows: Mapping[int, int] | None = None
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechgate.decoding.search.compiled import CompiledModule
 from speechgate.decoding.search.linear import at_least_float32
 from speechgate.decoding.search.weights import Block, DecoderWeights, FeedForward, SelfAttention, SourceAttention
 
@@ -142,12 +143,17 @@ class _RunningSelfAttention:
     def __init__(self, weights: SelfAttention, batch: int, slots: int) -> None:
         width = weights.out.weight.shape[1]  # of the heads that there are
         self._weights = weights
+        self._compiled = CompiledModule.of(weights.norm, weights.query_key_value, weights.out, heads=weights.heads)
         # Not left empty: what a mask hides is still multiplied, by zero.
         self._cache = weights.out.weight.new_zeros(batch, 2, weights.heads, slots, width // weights.heads)
         self._filled = 0
 
     def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
         weights = self._weights
+        if self._compiled is not None and masks.slots is None:
+            self._make_room(self._filled + x_BQD.shape[1])
+            self._filled += x_BQD.shape[1]
+            return self._compiled.attend(x_BQD, self._cache[:, :, :, : self._filled], masks.own)
         qkv = weights.query_key_value(weights.norm(x_BQD)).unflatten(2, (3, weights.heads, -1)).permute(0, 2, 3, 1, 4)
         if masks.slots is not None:
             self._cache.index_copy_(3, masks.slots, qkv[:, 1:])
@@ -176,11 +182,14 @@ class _RunningSourceAttention:
 
     def __init__(self, weights: SourceAttention, encoder_out_BTD: Tensor) -> None:
         self._weights = weights
+        self._compiled = CompiledModule.of(weights.norm, weights.query, weights.out, heads=weights.heads)
         projected = weights.key_value(encoder_out_BTD).unflatten(2, (2, weights.heads, -1))
         self._keys_values = projected.permute(0, 2, 3, 1, 4).contiguous()
 
     def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
         weights = self._weights
+        if self._compiled is not None:
+            return self._compiled.attend(x_BQD, self._keys_values, masks.frames)
         queries_BHQE = weights.query(weights.norm(x_BQD)).unflatten(2, (weights.heads, -1)).transpose(1, 2)
         keys, values = self._keys_values.unbind(1)
         return weights.out(_attend(queries_BHQE, keys, values, masks.frames))
@@ -194,9 +203,12 @@ class _RunningFeedForward:
 
     def __init__(self, weights: FeedForward) -> None:
         self._weights = weights
+        self._compiled = CompiledModule.of(weights.norm, weights.up, weights.down, activation=weights.activation)
 
     def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
         weights = self._weights
+        if self._compiled is not None:
+            return self._compiled.feed_forward(x_BQD)
         return weights.down(weights.activation(weights.up(weights.norm(x_BQD))))
 
     def keep(self, rows: Tensor, frames: int) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from speechgate.decoding.search.compiled import CompiledLinear, Projection
 from speechgate.decoding.search.int8 import Int8Linear
-from speechgate.decoding.search.linear import Linear
+from speechgate.decoding.search.linear import Linear, Norm
 from speechgate.decoding.search.output import Output
 from speechgate.errors import ConfigError
 
@@ -22,27 +22,10 @@ DECODER_KINDS = ("self_attn", "src_attn", "ffn")
 
 
 @dataclass(frozen=True)
-class Norm:
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-    @classmethod
-    def of(cls, norm: nn.LayerNorm) -> "Norm":
-        return cls(norm.weight.detach(), norm.bias.detach(), norm.eps)
-
-    def to(self, dtype: torch.dtype) -> "Norm":
-        return replace(self, weight=self.weight.to(dtype), bias=self.bias.to(dtype))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-
-
-@dataclass(frozen=True)
 class SelfAttention:
     norm: Norm
-    query_key_value: Linear
-    out: Linear
+    query_key_value: Projection
+    out: Projection
     heads: int
 
     def only(self, open_G: Sequence[bool]) -> "SelfAttention":
@@ -56,9 +39,9 @@ class SelfAttention:
 @dataclass(frozen=True)
 class SourceAttention:
     norm: Norm
-    query: Linear
-    key_value: Linear
-    out: Linear
+    query: Projection
+    key_value: Projection
+    out: Projection
     heads: int
 
     def only(self, open_G: Sequence[bool]) -> "SourceAttention":
@@ -76,9 +59,9 @@ class SourceAttention:
 @dataclass(frozen=True)
 class FeedForward:
     norm: Norm
-    up: Linear
+    up: Projection
     activation: Callable[[Tensor], Tensor]
-    down: Linear
+    down: Projection
 
     def only(self, open_G: Sequence[bool]) -> "FeedForward":
         """With the channels of the open groups alone."""
@@ -89,13 +72,13 @@ class FeedForward:
 Block = SelfAttention | SourceAttention | FeedForward
 
 
-def _kept(open_G: Sequence[bool], out: Linear) -> Tensor:
+def _kept(open_G: Sequence[bool], out: Projection) -> Tensor:
     """Which inputs of the last projection belong to open groups."""
     open_C = torch.tensor(open_G).repeat_interleave(out.weight.shape[1] // len(open_G))
     return open_C.nonzero()[:, 0].to(out.weight.device)
 
 
-def _side_by_side(kept: Tensor, count: int, out: Linear) -> Tensor:
+def _side_by_side(kept: Tensor, count: int, out: Projection) -> Tensor:
     """``kept`` of each of ``count`` projections in one matrix."""
     return torch.cat([kept + index * out.weight.shape[1] for index in range(count)])
 
@@ -118,6 +101,7 @@ class DecoderWeights:
     layers: tuple[tuple[Block, ...], ...]
     norm: Norm
     output: Output
+    is_compiled: bool = False
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -179,6 +163,14 @@ class DecoderWeights:
         """The same weights packed for the CPU, products in ``dtype`` and all else in float32; see ``Linear.pack``."""
         return self._map(lambda linear: linear.pack(dtype), lambda norm: norm)
 
+    def compiled(self) -> "DecoderWeights":
+        """The same weights for the functions of ``cpp/modules.cpp``, but for those of an output layer in 8 bits.
+
+        Raises:
+            ConfigError: there is no compiler.
+        """
+        return replace(self._map(CompiledLinear.of, lambda norm: norm), is_compiled=True)
+
     def to(self, dtype: torch.dtype) -> "DecoderWeights":
         """The same weights in ``dtype``, which the caches and the residual stream then have too."""
         weights = self._map(lambda linear: linear.to(dtype), lambda norm: norm.to(dtype))
@@ -192,7 +184,7 @@ class DecoderWeights:
         """
         return replace(self, output=replace(self.output, linear=Int8Linear.of(self.output.linear)))
 
-    def _map(self, linear: Callable[[Linear], Linear], norm: Callable[[Norm], Norm]) -> "DecoderWeights":
+    def _map(self, linear: Callable[[Linear], Projection], norm: Callable[[Norm], Norm]) -> "DecoderWeights":
         def changed(part: Any) -> Any:
             if isinstance(part, Linear):
                 return linear(part)

@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from speechgate.decoding.search.linear import Linear
+from speechgate.decoding.search.linear import Linear, Norm
 from speechgate.decoding.search.output import Output
 from speechgate.decoding.search.weights import (
     Block,
     DecoderWeights,
     FeedForward,
-    Norm,
     SelfAttention,
     SourceAttention,
 )
