@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from speechgate.decoding.kernels import EncoderKernels
-from speechgate.decoding.search import DecoderWeights
+from speechgate.decoding.search import DecoderWeights, Linear, Output
 from speechgate.decoding.search.linear import can_pack
 from speechgate.errors import ConfigError
 
@@ -57,6 +57,10 @@ class Execution:
         if self.precision != "float32":
             raise ConfigError("precision bfloat16: this processor has no such products, or packed is off")
         return weights
+
+    def head(self, linear: Linear) -> Output:
+        """The CTC head; on a GPU ``autocast`` sees to its precision."""
+        return Output(linear.pack(self.dtype) if self.packed and can_pack(linear.weight, self.dtype) else linear)
 
     def encoder(self, model: Any) -> EncoderKernels:
         weight = model.decoder.output_layer.weight
