@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechgate.data.batch import SAMPLE_RATE, load_audio, pad_speech
-from speechgate.decoding.engine import Engine, search_tokens
+from speechgate.decoding.engine import Engine
 from speechgate.decoding.search import SearchOptions
+from speechgate.decoding.searcher import search_tokens
 from speechgate.errors import ConfigError
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.task import Task

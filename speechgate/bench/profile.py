@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 
 from speechgate.bench.machine import synchronise
-from speechgate.decoding.search import ctc, running
+from speechgate.decoding.search import ctc, modules, running
 
 # What a closed gate saves in an encoder layer; the merge is saved where attn and cgmlp are both closed.
 ENCODER_PARTS = {
@@ -24,9 +24,9 @@ ENCODER_PARTS = {
     "ffn2": ("norm_ff", "feed_forward"),
 }
 DECODER_PARTS = {
-    "self_attn": running._RunningSelfAttention,
-    "src_attn": running._RunningSourceAttention,
-    "ffn": running._RunningFeedForward,
+    "self_attn": modules.RunningSelfAttention,
+    "src_attn": modules.RunningSourceAttention,
+    "ffn": modules.RunningFeedForward,
 }
 
 

@@ -111,11 +111,11 @@ class Subject:
         tasks = [self.task] * len(lengths_B)
         self.gates.force(open_BS)
         watch = Stopwatch(self.device)
-        encoder_out_BTD, frames_B, mask_BS = engine.encode(speech_BN, lengths_B, tasks)
+        encoded = engine.encode(speech_BN, lengths_B, tasks)
         watch.lap("encoder")
-        log_probs_BTV = engine.ctc_log_probs(encoder_out_BTD) if engine.options.ctc_weight > 0 else encoder_out_BTD
+        encoded = engine.with_ctc(encoded) if engine.options.ctc_weight > 0 else encoded
         watch.lap("ctc_head")
-        found = engine.search(encoder_out_BTD, log_probs_BTV, frames_B, tasks, mask_BS)
+        found = engine.search(encoded)
         watch.lap("decoder")
         return watch.parts, [[(h.tokens, h.score) for h in nbest] for nbest in found]
 

@@ -17,9 +17,9 @@ from transformers import GenerationConfig, GenerationMixin, WhisperForConditiona
 from transformers.modeling_outputs import BaseModelOutput
 
 from speechgate.data.batch import load_audio, pad_speech
-from speechgate.decoding.engine import prepare, search_tokens
 from speechgate.decoding.execution import DEFAULT
 from speechgate.decoding.search import SearchOptions, search
+from speechgate.decoding.searcher import prepare, search_tokens
 from speechgate.task import Task
 from speechgate.text.tokenizer import Tokens
 

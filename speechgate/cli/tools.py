@@ -222,6 +222,12 @@ def transcribe(
     output_dir: Annotated[
         Path | None, typer.Option(help="write a file a recording there, not to standard output")
     ] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="vocabulary.json of `vocabulary`: write each language with the tokens learnt alone"),
+    ] = None,
+    precision: Precision = "float32",
+    int8_output: Int8Output = False,
     corpus: Corpus = "prompts",
     exp: Exp = EXP,
 ) -> None:
@@ -229,6 +235,7 @@ def transcribe(
 
     A recording that cannot be read is named and left out; the exit status is then 1.
     """
+    from speechgate.decoding.execution import Execution
     from speechgate.hypotheses import decode_options
     from speechgate.recipe import Recipe
     from speechgate.transcribe.command import check_outputs, write_transcripts
@@ -237,7 +244,13 @@ def transcribe(
     check_outputs(files, form, output_dir)
     folder = Recipe(corpus, exp=exp).checkpoint_of(model)
     transcriber = Transcriber(
-        folder, sparsity=sparsity, options=decode_options(conf), window_seconds=window, fill_seconds=fill
+        folder,
+        sparsity=sparsity,
+        options=decode_options(conf),
+        window_seconds=window,
+        fill_seconds=fill,
+        vocabulary=vocabulary,
+        execution=Execution(precision, int8_output=int8_output),
     )
     failures = write_transcripts(transcriber, files, task or None, src or None, tgt or None, form, output_dir)
     raise typer.Exit(1 if failures else 0)

@@ -69,7 +69,7 @@ def gates_of(engine: Engine, examples: Sequence[Cut], min_seconds: float) -> Ite
     contexts = contexts_of(examples, {} if engine.gates is None else engine.gates.config.vectors)
     for batch in batches_of(examples):
         recordings = [load_audio(cut) for cut in batch]
-        yield batch, engine.encode(*_inputs(engine, batch, recordings, contexts, min_seconds))[2]
+        yield batch, engine.encode(*_inputs(engine, batch, recordings, contexts, min_seconds)).open_BS
 
 
 def _inputs(

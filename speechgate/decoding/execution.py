@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from speechgate.decoding.kernels import EncoderKernels
-from speechgate.decoding.search import DecoderWeights
+from speechgate.decoding.search import DecoderWeights, Linear, Output
 from speechgate.decoding.search.compiled import can_compile
 from speechgate.decoding.search.linear import can_pack
 from speechgate.errors import ConfigError
@@ -68,6 +68,10 @@ class Execution:
     def compiles(self, weight: Tensor) -> bool:
         """Whether searches with such weights are compiled."""
         return self.compiled and self.packed and self.precision == "float32" and can_compile(weight)
+
+    def head(self, linear: Linear) -> Output:
+        """The CTC head; on a GPU ``autocast`` sees to its precision."""
+        return Output(linear.pack(self.dtype) if self.packed and can_pack(linear.weight, self.dtype) else linear)
 
     def encoder(self, model: Any) -> EncoderKernels:
         weight = model.decoder.output_layer.weight

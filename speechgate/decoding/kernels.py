@@ -1,4 +1,4 @@
-"""The encoder and the CTC head as they are, with faster kernels beneath them.
+"""The encoder as it is, with faster kernels beneath them.
 
 While ``EncoderKernels.in_use`` lasts, modules of the model compute otherwise:
 
@@ -39,14 +39,14 @@ class EncoderKernels:
         self._attentions = [module for module in model.encoder.modules() if hasattr(module, "use_sdpa")]
         self._kernels: list[tuple[nn.Module, Kernel]] = []
         if packed:
-            for module in [*model.encoder.modules(), *([] if model.ctc is None else model.ctc.modules())]:
+            for module in model.encoder.modules():
                 kernel = _kernel(module, dtype)
                 if kernel is not None:
                     self._kernels.append((module, kernel))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Run the model's encoder and CTC head with these kernels."""
+        """Run the model's encoder with these kernels."""
         before = [attention.use_sdpa for attention in self._attentions]
         try:
             for attention in self._attentions:

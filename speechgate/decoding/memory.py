@@ -24,20 +24,26 @@ def halving[T](work: Callable[[slice], list[T]], count: int, free: Callable[[], 
         try:
             return work(slice(begin, end))
         except RuntimeError as error:
-            if not _is_out_of_memory(error) or end - begin == 1:
+            if not is_out_of_memory(error) or end - begin == 1:
                 raise
         # Out of the handler, where the error no longer holds the frames, and they their tensors.
-        free()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-        warnings.warn(SAID, BatchHalvedWarning, stacklevel=2)
+        make_room(free)
         middle = (begin + end) // 2
         return part(begin, middle) + part(middle, end)
 
     return part(0, count)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def make_room(free: Callable[[], None]) -> None:
+    """Free what can be spared, and say that batches are halved."""
+    free()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    warnings.warn(SAID, BatchHalvedWarning, stacklevel=3)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory does not suffice."""
     # On the CPU PyTorch raises a plain RuntimeError; during the capture of a CUDA graph another hides the cause.
     if isinstance(error.__context__, torch.OutOfMemoryError):
         return True

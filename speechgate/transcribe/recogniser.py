@@ -1,19 +1,23 @@
 """The model at work on pieces of speech: which language, which words, and when.
 
-Shapes: B pieces, N samples, T encoder frames, D width, V vocabulary.
+Shapes: B pieces, N samples, T encoder frames, V vocabulary, R tokens of it that a piece may be written with.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from speechgate.audio import SAMPLE_RATE_HZ
 from speechgate.data.batch import pad_speech
-from speechgate.decoding.engine import Engine
-from speechgate.decoding.search import SearchOptions
+from speechgate.decoding.encoded import Encoded
+from speechgate.decoding.engine import Engine, Inputs
+from speechgate.decoding.execution import DEFAULT, Execution
+from speechgate.decoding.search import Hypothesis, SearchOptions
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.task import Task
+from speechgate.text.vocabulary import Vocabulary
 from speechgate.transcribe.segment import Segment, Word
 from speechgate.transcribe.speech import Piece
 from speechgate.transcribe.words import align_words
@@ -22,36 +26,50 @@ from speechgate.transcribe.words import align_words
 class Recogniser:
     """One checkpoint, its model on the device where it runs."""
 
-    def __init__(self, checkpoint: Checkpoint, options: SearchOptions) -> None:
-        self._engine = Engine(checkpoint, options)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: SearchOptions,
+        execution: Execution = DEFAULT,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        self._engine = Engine(checkpoint, options, execution, vocabulary)
         _, self._tokenizer = checkpoint.of_espnet("transcribe")
         self._model = checkpoint.model
         self._min_seconds = checkpoint.config.min_seconds
 
-    @torch.inference_mode()
-    def segments(self, pieces: Sequence[Piece], tasks: Sequence[Task]) -> list[Segment]:
-        """The text of each piece, heard as one batch, or in halves where that does not fit in memory.
+    def segments(self, batches: Iterable[Sequence[tuple[Piece, Task]]]) -> Iterator[tuple[int, Segment]]:
+        """The text of each piece, with its number, counted over all batches, as it is finished.
 
-        Words have times in recognition only.
+        Pieces are encoded a batch at a time, and searched as ``Engine.search_all`` does.  Words have times in
+        recognition only.
         """
-        return self._engine.fitting(lambda rows: self._segments(pieces[rows], tasks[rows]), len(pieces))
+        heard: dict[int, Piece] = {}
+        count = itertools.count()
 
-    def _segments(self, pieces: Sequence[Piece], tasks: Sequence[Task]) -> list[Segment]:
-        speech_BN, lengths_B = self._pad(pieces)
-        encoder_out_BTD, frames_B, open_BS = self._engine.encode(speech_BN, lengths_B, tasks)
-        log_probs_BTV = self._model.ctc.log_softmax(encoder_out_BTD)
-        found = self._engine.search(encoder_out_BTD, log_probs_BTV, frames_B, tasks, open_BS)
-        segments = []
-        for row, (piece, task, nbest) in enumerate(zip(pieces, tasks, found, strict=True)):
-            tokens, score = (nbest[0].tokens, nbest[0].score) if nbest else ((), 0.0)
-            words: tuple[Word, ...] = ()
-            if task.kind == "asr":
-                frames = int(frames_B[row])
-                frame_seconds = int(lengths_B[row]) / SAMPLE_RATE_HZ / frames
-                words = align_words(log_probs_BTV[row, :frames], tokens, self._tokenizer, frame_seconds, piece.start)
-            text = self._tokenizer.decode(tokens).strip()
-            segments.append(Segment(piece.start, piece.end, text, score / (len(tokens) + 1), words))
-        return segments
+        def inputs() -> Iterator[Inputs]:
+            for batch in batches:
+                for piece, _ in batch:
+                    heard[next(count)] = piece
+                yield *self._pad([piece for piece, _ in batch]), [task for _, task in batch], None
+
+        encoded = self._engine.encode_all(inputs())
+        for number, batch, row, nbest in self._engine.search_all(encoded):
+            yield number, self._segment(heard.pop(number), batch, row, nbest)
+
+    @torch.inference_mode()
+    def _segment(self, piece: Piece, encoded: Encoded, row: int, nbest: Sequence[Hypothesis]) -> Segment:
+        tokens, score = (nbest[0].tokens, nbest[0].score) if nbest else ((), 0.0)
+        task = encoded.tasks[row]
+        words: tuple[Word, ...] = ()
+        if task.kind == "asr" and encoded.ctc_log_probs is not None:
+            frames = int(encoded.frames_B[row])
+            frame_seconds = int(encoded.samples_B[row]) / SAMPLE_RATE_HZ / frames
+            log_probs_TR = encoded.ctc_log_probs[row][:frames]
+            columns = self._engine.searcher.output(task).rows_of
+            words = align_words(log_probs_TR, tokens, columns, self._tokenizer, frame_seconds, piece.start)
+        text = self._tokenizer.decode(tokens).strip()
+        return Segment(piece.start, piece.end, text, score / (len(tokens) + 1), words)
 
     @torch.inference_mode()
     def languages(self, pieces: Sequence[Piece], tasks: Sequence[Task]) -> dict[str, float]:

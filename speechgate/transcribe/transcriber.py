@@ -4,6 +4,7 @@ A recording of hours needs no more memory than a minute, and segments come as th
 """
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from speechgate.audio import SAMPLE_RATE_HZ, Recording
+from speechgate.decoding.execution import DEFAULT, Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import AudioError
 from speechgate.hypotheses import decode_options
@@ -18,6 +20,7 @@ from speechgate.model.checkpoint import load_checkpoint
 from speechgate.recipe import Recipe
 from speechgate.runinfo import pick_device
 from speechgate.task import Task
+from speechgate.text.vocabulary import load_vocabulary
 from speechgate.transcribe.known import Known
 from speechgate.transcribe.recogniser import Recogniser
 from speechgate.transcribe.segment import Event, Failed, Finished, Heard, Segment, Source, Transcript, name_of
@@ -42,6 +45,8 @@ class Transcriber:
         window_seconds: float | None = None,
         fill_seconds: float | None = None,
         device: torch.device | str | None = None,
+        vocabulary: Path | str | None = None,
+        execution: Execution = DEFAULT,
     ) -> None:
         """Load a model.
 
@@ -53,10 +58,13 @@ class Transcriber:
             fill_seconds: pieces shorter than this go on over short pauses; None for the length that the model pads
                 its input to anyway.
             device: where to run; None for CUDA if there is one, else the CPU.
+            vocabulary: a file of `speechgate vocabulary`: each language is written with its own tokens alone.
+            execution: how the engine computes: precision, the output layer in 8 bits, CUDA graphs.
 
         Raises:
-            CheckpointError: ``model`` holds no usable checkpoint.
-            ConfigError: the model has no budget dial, or one of another range.
+            CheckpointError: ``model`` holds no usable checkpoint, or ``vocabulary`` no tokens of this model.
+            ConfigError: the model has no budget dial, or one of another range, or the device cannot do what
+                ``execution`` asks for.
         """
         folder = Recipe("prompts").folder_of("dense") if model is None else Path(model)
         checkpoint = load_checkpoint(folder, device or pick_device())
@@ -67,7 +75,8 @@ class Transcriber:
         self.window_seconds = self.known.window_seconds if window_seconds is None else window_seconds
         self._min_seconds = checkpoint.config.min_seconds
         self.fill_seconds = self._min_seconds if fill_seconds is None else fill_seconds
-        self._recogniser = Recogniser(checkpoint, options or decode_options("beam"))
+        self._vocabulary = None if vocabulary is None else load_vocabulary(Path(vocabulary), tokenizer)
+        self._recogniser = Recogniser(checkpoint, options or decode_options("beam"), execution, self._vocabulary)
 
     def transcribe(
         self, source: Source | str, task: str | None = None, src: str | None = None, tgt: str | None = None
@@ -101,9 +110,13 @@ class Transcriber:
             For each recording, in order, its segments (``Heard``), then ``Finished`` or ``Failed``; as they are found.
 
         Raises:
-            ConfigError: the model has no such task; the message lists what it has.
+            ConfigError: the model has no such task, or the vocabulary not its language; the message lists what there
+                is.
         """
         tasks = self.known.choose(task, src, tgt)
+        if self._vocabulary is not None:
+            for each in tasks:
+                self._vocabulary.ids(each.tgt)  # refused now rather than when it is heard
         return stitched(self._recognised(self._read_all(sources, tasks)))
 
     def _read_all(self, sources: Iterable[Source], tasks: Sequence[Task]) -> Iterator[_Work | Event]:
@@ -148,30 +161,42 @@ class Transcriber:
         )
 
     def _recognised(self, items: Iterable[_Work | Event]) -> Iterator[Event]:
-        """Recognise the pieces a batch at a time, across recordings; everything stays in order."""
-        waiting: list[_Work | Event] = []
-        pieces, longest = 0, 0.0
-        for item in items:
-            if isinstance(item, tuple):
-                seconds = max(item[0].seconds, self._min_seconds)
-                if pieces and (pieces + 1) * max(longest, seconds) > BATCH_SECONDS:
-                    yield from self._batch(waiting)
-                    waiting, pieces, longest = [], 0, 0.0
-                pieces, longest = pieces + 1, max(longest, seconds)
-            waiting.append(item)
-        yield from self._batch(waiting)
+        """Recognise the pieces, many at a time and across recordings; everything comes out in the order it came in."""
+        inside: deque[_Work | Event] = deque()
+        found: dict[int, Segment] = {}
+        number = 0  # of the first piece inside
+        for finished, segment in self._recogniser.segments(self._batches(items, inside)):
+            found[finished] = segment
+            while inside and (number in found or not isinstance(inside[0], tuple)):
+                item = inside.popleft()
+                if isinstance(item, tuple):
+                    piece, _, source = item
+                    yield Heard(source, found.pop(number), piece.cut)
+                    number += 1
+                else:
+                    yield item
+        for item in inside:
+            assert not isinstance(item, tuple)
+            yield item
 
-    def _batch(self, items: Sequence[_Work | Event]) -> Iterator[Event]:
-        work = [item for item in items if isinstance(item, tuple)]
-        segments: Iterator[Segment] = iter(())
-        if work:
-            segments = iter(self._recogniser.segments([piece for piece, _, _ in work], [task for _, task, _ in work]))
+    def _batches(
+        self, items: Iterable[_Work | Event], inside: deque[_Work | Event]
+    ) -> Iterator[list[tuple[Piece, Task]]]:
+        """The pieces in batches of at most ``BATCH_SECONDS``; all that is read goes ``inside``."""
+        batch: list[tuple[Piece, Task]] = []
+        longest = 0.0
         for item in items:
+            inside.append(item)
             if isinstance(item, tuple):
-                piece, _, source = item
-                yield Heard(source, next(segments), piece.cut)
-            else:
-                yield item
+                piece, task, _ = item
+                seconds = max(piece.seconds, self._min_seconds)
+                if batch and (len(batch) + 1) * max(longest, seconds) > BATCH_SECONDS:
+                    yield batch
+                    batch, longest = [], 0.0
+                batch.append((piece, task))
+                longest = max(longest, seconds)
+        if batch:
+            yield batch
 
 
 class _Samples:

@@ -11,7 +11,7 @@ from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer
 from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
 from torch import Tensor, nn
 
-from speechgate.decoding.search import Hypothesis, SearchOptions, SearchTokens, prepare_decoder, search
+from speechgate.decoding.search import DecoderWeights, Hypothesis, SearchOptions, SearchTokens, prepare_decoder, search
 
 PROMPT = [4, 7, 9]
 
@@ -46,9 +46,10 @@ class RandomModel:
         mask: Tensor | None = None,
         prompts: list[list[int]] | None = None,
         tokens: SearchTokens | None = None,
+        weights: DecoderWeights | None = None,
     ) -> list[list[Hypothesis]]:
         return search(
-            prepare_decoder(self.decoder, mask),
+            weights or prepare_decoder(self.decoder, mask),
             self.ctc.log_softmax(encoder_out),
             encoder_out,
             lengths,

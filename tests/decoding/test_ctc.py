@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from speechgate.decoding.search import CtcPrefixScorer, greedy_ctc
 from speechgate.decoding.search.compiler import library
+from speechgate.decoding.search.exchange import Exchange
 
 BLANK = 0
 IMPOSSIBLE = -1e9
@@ -110,7 +111,7 @@ def test_hypotheses_follow_their_parents_and_utterances_leave(scorer_of):
     scorer = scorer_of(x, torch.tensor([12, 12, 7]))
     scorer.advance(torch.zeros(3, 2, dtype=torch.int64), torch.tensor([[1, 2]] * 3))
     scorer.advance(torch.tensor([[1, 0]] * 3), torch.tensor([[3, 1]] * 3))  # prefixes 2 3 and 1 1
-    scorer.keep(torch.tensor([2]), 7)
+    scorer.exchange(Exchange([2], 3, x.device), 7)
     psi, complete = scorer.score(torch.tensor([[[4, 1], [4, 1]]]))
     for k, prefix in enumerate(([2, 3], [1, 1])):
         assert_log(complete[0, k].item(), looped(x[2, :7], prefix)[1])

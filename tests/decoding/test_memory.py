@@ -93,14 +93,14 @@ def test_engine_decodes_a_halved_batch_as_the_whole(monkeypatch):
     engine = Engine(checkpoint_of(searchable(random_model(config)), config), SearchOptions(beam_size=2))
     batch, tasks = speech([5_000, 4_000, 6_000]), list(TASKS)
     expected = engine.decode(*batch, tasks)
-    decode = engine._decode
+    search = engine.search
 
-    def small(speech_BN, lengths_B, tasks, context):
-        if len(tasks) > 1:
+    def small(encoded):
+        if len(encoded) > 1:
             raise torch.OutOfMemoryError("full")
-        return decode(speech_BN, lengths_B, tasks, context)
+        return search(encoded)
 
-    monkeypatch.setattr(engine, "_decode", small)
+    monkeypatch.setattr(engine, "search", small)
     with pytest.warns(BatchHalvedWarning):
         found = engine.decode(*batch, tasks)
     assert [each.text for each in found] == [each.text for each in expected]

@@ -9,7 +9,8 @@ from speechgate.decoding.search import DecoderWeights, SearchOptions, StepGraphs
 from speechgate.decoding.search.room import Room
 from tests.decoding.reference import PROMPT, RandomModel, random_model
 
-RUNNING = {f"speechgate.decoding.search.{name}" for name in ("beam", "ctc", "ended", "held", "ranked", "running")}
+PARTS = ("beam", "ctc", "ended", "held", "modules", "ranked", "running")
+RUNNING = {f"speechgate.decoding.search.{name}" for name in PARTS}
 LENGTHS = [31, 7, 18, 2]
 OPTIONS = [
     SearchOptions(beam_size=1, ctc_weight=0.0),
@@ -130,7 +131,7 @@ def test_graphs_not_used_for_longest_are_forgotten():
     weights, graphs = prepare_decoder(model.decoder), StepGraphs(most=2)
     for frames in (10, 70, 12, 140):  # the rooms are of 64, 96, 64 and 192 frames
         static_search(model, model.encoder_out([frames]), OPTIONS[4], weights=weights, graphs=graphs)
-    assert [captured.search._lengths_B.tolist() for captured in graphs._by_key.values()] == [[12], [140]]
+    assert [captured.search._ctc._lengths_B.tolist() for captured in graphs._by_key.values()] == [[12], [140]]
     graphs.clear()
     assert len(graphs) == 0
 

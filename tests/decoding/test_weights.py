@@ -49,8 +49,8 @@ def test_closed_modules_leave_nothing_behind():
     weights = prepare_decoder(random_model().decoder, torch.tensor([[True, False, False], [False, True, True]]))
     kept = [type(block).__name__ for block in weights.blocks]
     assert kept == ["SelfAttention", "SourceAttention", "FeedForward"]
-    running = RunningDecoder(weights, torch.randn(2, 5, 32), torch.tensor([5, 5]), torch.tensor([[1], [1]]), 2, 4)
-    assert len(running._running) == 3
+    running = RunningDecoder(weights, torch.randn(2, 5, 32), [5, 5], torch.tensor([[1], [1]]), 2, 4)
+    assert len(running._modules) == 3
 
 
 def test_masks_share_the_weights():

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from speechgate.config import CONF_DIR, GatesConfig, ModelConfig, from_mapping, load_yaml
+from speechgate.decoding.encoded import Encoded
 from speechgate.decoding.engine import Engine
 from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
@@ -121,7 +122,8 @@ def test_the_engine_costs_what_the_table_says():
     for seed in range(3):
         open_1S = torch.rand(1, len(engine.cost.sites), generator=torch.Generator().manual_seed(seed)) < 0.7
         with sdpa_kernel(SDPBackend.MATH):
-            search = partial(engine.search, encoder_out_BTD, encoder_out_BTD, frames_B, TASKS[:1], open_1S)
+            encoded = Encoded(encoder_out_BTD, torch.tensor([SAMPLES]), frames_B, TASKS[:1], open_1S)
+            search = partial(engine.search, encoded)
             found = counted(search)
         read = prompt + steps - 1
         sites_S = engine.cost.site_macs(int(frames_B), read, beam=1) * open_1S[0]

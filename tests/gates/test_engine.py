@@ -132,14 +132,14 @@ def test_closed_modules_do_not_run_while_decoding(options):
 def test_groups_are_sliced_for_the_search_and_kept():
     engine, mask_BS = gated_engine(1, OPTIONS[0], groups=GROUPS)
     together = decode_batch(engine, [0, 1, 2, 3], seed=1)
-    misses = engine._narrow.cache_info().misses
+    misses = engine.searcher._narrow.cache_info().misses
     assert misses > 0
     assert decode_batch(engine, [0, 1, 2, 3], seed=1) == together
-    assert engine._narrow.cache_info().misses == misses
+    assert engine.searcher._narrow.cache_info().misses == misses
     decoder = engine.gates.sites_of("decoder")
-    weights, open_BM = engine._weights(mask_BS[:, decoder])
+    weights, open_BM = engine.searcher._weights(mask_BS[:, decoder])
     assert open_BM is not None
-    for layer, dense in zip(weights.layers, engine._dense.layers, strict=True):
+    for layer, dense in zip(weights.layers, engine.searcher._dense.layers, strict=True):
         for block in layer:
             own = next(each for each in dense if type(each) is type(block))
             sizes = [each.down.weight.shape[1] if hasattr(each, "down") else each.heads for each in (block, own)]

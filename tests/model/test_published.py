@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from speechgate.config import CONF_DIR, GatesConfig, TrainConfig, load_yaml
-from speechgate.decoding.engine import Engine, search_tokens
+from speechgate.decoding.engine import Engine
 from speechgate.decoding.search import SearchOptions
+from speechgate.decoding.searcher import search_tokens
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.gates.attach import attach
 from speechgate.model.checkpoint import load_checkpoint, save_checkpoint

@@ -15,11 +15,15 @@ from typer.testing import CliRunner
 from speechgate.audio import Recording
 from speechgate.cli import app
 from speechgate.corpus.prompts_source import BUNDLED
+from speechgate.decoding.execution import Execution
 from speechgate.decoding.memory import BatchHalvedWarning
 from speechgate.decoding.search import SearchOptions
-from speechgate.errors import AudioError, ConfigError
-from speechgate.model.checkpoint import save_checkpoint
+from speechgate.decoding.search.int8 import can_quantise
+from speechgate.errors import AudioError, CheckpointError, ConfigError
+from speechgate.model.checkpoint import load_checkpoint, save_checkpoint
+from speechgate.recipe import Recipe
 from speechgate.task import Task
+from speechgate.text.vocabulary import learn_vocabulary, save_vocabulary
 from speechgate.transcribe.recogniser import Recogniser
 from speechgate.transcribe.segment import Event, Failed, Finished, Heard
 from speechgate.transcribe.speech import Piece
@@ -197,7 +201,8 @@ def test_pieces_that_do_not_fit_in_memory_are_heard_in_halves(monkeypatch: pytes
     config = tiny_config()
     recogniser = Recogniser(checkpoint_of(searchable(random_model(config, seed=3)), config), SearchOptions(beam_size=2))
     pieces = [Piece(samples.numpy(), float(i)) for i, samples in enumerate(recordings([9_000, 12_000, 7_000]))]
-    expected = recogniser.segments(pieces, TASKS)
+    batches = [list(zip(pieces, TASKS, strict=True))]
+    expected = dict(recogniser.segments(batches))
     encode = recogniser._engine.encode
 
     def small(speech_BN: torch.Tensor, *rest: object) -> tuple[torch.Tensor, ...]:
@@ -207,8 +212,9 @@ def test_pieces_that_do_not_fit_in_memory_are_heard_in_halves(monkeypatch: pytes
 
     monkeypatch.setattr(recogniser._engine, "encode", small)
     with pytest.warns(BatchHalvedWarning):
-        found = recogniser.segments(pieces, TASKS)
-    assert [(each.start, each.text) for each in found] == [(each.start, each.text) for each in expected]
+        found = dict(recogniser.segments(batches))
+    assert sorted(found) == sorted(expected) == [0, 1, 2]
+    assert all((found[i].start, found[i].text) == (expected[i].start, expected[i].text) for i in expected)
 
 
 def test_sparsity_turns_the_dial_of_a_model_that_has_one(tmp_path: Path) -> None:
@@ -260,6 +266,45 @@ def test_wrong_options_are_refused_before_the_model_is_loaded(arguments: list[st
     done = CliRunner().invoke(app, ["transcribe", *arguments])
     assert isinstance(done.exception, ConfigError)
     assert message in str(done.exception)
+
+
+def test_a_vocabulary_and_an_output_layer_in_8_bits(transcriber: Transcriber, talk: Path, tmp_path: Path) -> None:
+    """As for `decode`: the letters that were learnt and no others, and words that keep their times."""
+    folder = Recipe("prompts").pretrained
+    tokens = load_checkpoint(folder, "cpu").tokenizer
+    letters = "abcdfghijklmnopqrstuvwxyz "  # no e
+    learnt = learn_vocabulary(tokens, {"eng": [letters]})
+    save_vocabulary(tmp_path / "vocabulary.json", learnt, {})
+    options = SearchOptions(beam_size=2)
+    narrow = Transcriber(folder, options=options, device="cpu", vocabulary=tmp_path / "vocabulary.json")
+    found = narrow.transcribe(talk, src="en")
+    assert "e" in transcriber.transcribe(talk, src="en").text
+    assert found.text
+    assert set(found.text) <= set(letters)
+    for segment in found.segments:
+        assert [word.text for word in segment.words] == segment.text.split()
+    with pytest.raises(ConfigError, match="'fra'"):
+        narrow.stream([FRENCH], src="fr")
+    (tmp_path / "other.json").write_text((tmp_path / "vocabulary.json").read_text().replace(learnt.digest, "0"))
+    with pytest.raises(CheckpointError, match="other tokens"):
+        Transcriber(folder, device="cpu", vocabulary=tmp_path / "other.json")
+    if not can_quantise(torch.zeros(2, 2)):
+        pytest.skip("the processor has no int8 products")
+    given = ["transcribe", str(talk), "--src", "en", "--vocabulary", str(tmp_path / "vocabulary.json"), "--int8-output"]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0
+    assert done.stdout.strip()
+    assert set(done.stdout) <= {*letters, "\n"}
+    exact = narrow.transcribe(talk, src="en")
+    coarse = Transcriber(
+        folder,
+        options=options,
+        device="cpu",
+        vocabulary=tmp_path / "vocabulary.json",
+        execution=Execution(int8_output=True),
+    ).transcribe(talk, src="en")
+    assert [each.score for each in coarse.segments] != [each.score for each in exact.segments]
+    assert coarse.segments[0].score == pytest.approx(exact.segments[0].score, abs=0.3)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

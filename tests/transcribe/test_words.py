@@ -18,7 +18,7 @@ def test_words_get_the_times_of_their_letters() -> None:
     places = [3, 5, 6, 10, 30, 31]
     for place, token in zip(places, tokens, strict=True):
         frames[place] = token
-    words = align_words(log_probs_of(frames), tokens, tokenizer(), 0.04, start=10.0)
+    words = align_words(log_probs_of(frames), tokens, list, tokenizer(), 0.04, start=10.0)
     assert [word.text for word in words] == ["try", "it"]
     assert [word.start for word in words] == pytest.approx([10.0 + 3 * 0.04, 10.0 + 30 * 0.04])
     assert [word.end for word in words] == pytest.approx([10.0 + 7 * 0.04, 10.0 + 32 * 0.04])
@@ -29,11 +29,13 @@ def test_a_letter_that_ctc_did_not_hear_has_its_place_too() -> None:
     frames = [0] * 40
     for place, token in enumerate(tokens):
         frames[2 + 3 * place] = token if place != 3 else 0
-    words = align_words(log_probs_of(frames), tokens, tokenizer(), 0.04, 0.0)
+    words = align_words(log_probs_of(frames), tokens, list, tokenizer(), 0.04, 0.0)
     assert [word.text for word in words] == ["thank", "you"]
 
 
 def test_too_few_frames_give_no_times() -> None:
     tokens = tokenizer().encode("letters")
-    assert align_words(log_probs_of([0] * len(tokens)), tokens, tokenizer(), 0.04, 0.0) == ()  # "tt" needs one more
-    assert align_words(log_probs_of([0] * 9), [], tokenizer(), 0.04, 0.0) == ()
+    assert (
+        align_words(log_probs_of([0] * len(tokens)), tokens, list, tokenizer(), 0.04, 0.0) == ()
+    )  # "tt" needs one more
+    assert align_words(log_probs_of([0] * 9), [], list, tokenizer(), 0.04, 0.0) == ()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from speechgate.decoding.engine import search_tokens
+from speechgate.decoding.searcher import search_tokens
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.task import Task
 from speechgate.whisper.build import load_whisper

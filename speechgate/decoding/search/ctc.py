@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechgate.decoding.search.compiler import Address, Count, library
+from speechgate.decoding.search.exchange import Exchange, first
 
 # Stands for log 0.  Finite, as in ESPnet, so that two impossible prefixes can be compared and nothing becomes NaN.
 LOG_ZERO = -1.0e10
@@ -42,7 +43,8 @@ class CtcPrefixScorer:
     """The CTC state of the hypotheses that a search holds: at first one empty prefix an utterance.
 
     Args:
-        log_probs_BTV: log-probabilities of the CTC head, any floating type.
+        log_probs_BTV: log-probabilities of the CTC head, any floating type.  Those of utterances that left are written
+            over where others enter.
         lengths_B: frames of each utterance; those beyond are ignored.
         blank: the id of the blank.
         compiled: on a CPU, and of log-probabilities in float32, by the functions of ``cpp/ctc.cpp``.
@@ -55,9 +57,10 @@ class CtcPrefixScorer:
         batch, frames, vocabulary = log_probs_BTV.shape
         can_compile = compiled and log_probs_BTV.device.type == "cpu" and log_probs_BTV.dtype is torch.float32
         self._functions = library() if can_compile else None
-        self._vocabulary = vocabulary
-        self._flat_log_probs = log_probs_BTV.reshape(-1)
-        # Where frame t of utterance b begins in them: utterances leave by their indices, not by copies.
+        # Each utterance has a place in them: those that leave do so by their indices, not by copies.
+        self._log_probs_PTV = log_probs_BTV.contiguous()
+        self._places = list(range(batch))
+        # Where frame t of utterance b begins in them.
         starts = torch.arange(0, batch * frames * vocabulary, vocabulary, device=log_probs_BTV.device)
         self._starts_B1T = starts.view(batch, 1, frames)
         self._lengths_B = lengths_B
@@ -125,15 +128,52 @@ class CtcPrefixScorer:
         self._total_BJT = torch.logaddexp(in_label_BKT, self._in_blank_BJT)
         self._last_BJ = tokens_BK
 
-    def keep(self, rows: Tensor, frames: int) -> None:
-        """Go on with these utterances, whose longest has ``frames`` frames."""
-        self._starts_B1T = self._starts_B1T[rows, :, :frames]
-        self._blank_B1T = self._blank_B1T[rows, :, :frames]
-        self._outside_B1T = self._outside_B1T[rows, :, :frames]
-        self._lengths_B = self._lengths_B[rows]
-        self._in_blank_BJT = self._in_blank_BJT[rows, :, : frames + 1]
-        self._total_BJT = self._total_BJT[rows, :, : frames + 1]
-        self._last_BJ = self._last_BJ[rows]
+    def exchange(self, exchange: Exchange, frames: int, fresh: "CtcPrefixScorer | None" = None) -> None:
+        """Go on with other utterances, the longest of ``frames`` frames; those of ``fresh`` hold the empty prefix."""
+        held = self._last_BJ.shape[1]
+        if fresh is not None:
+            fresh._last_BJ = fresh._last_BJ.expand(-1, held)
+            fresh._in_blank_BJT = fresh._in_blank_BJT.expand(-1, held, -1)
+            fresh._total_BJT = fresh._total_BJT.expand(-1, held, -1)
+
+        def rows(name: str, frames: int | None = None) -> None:
+            parts = [getattr(each, name) for each in (self, fresh) if each is not None]
+            if frames is not None:
+                parts = [first(part, 2, frames) for part in parts]
+            setattr(self, name, exchange.rows(parts[0], parts[1] if len(parts) > 1 else None))
+
+        for name in ("_lengths_B", "_last_BJ"):
+            rows(name)
+        rows("_blank_B1T", frames)
+        rows("_in_blank_BJT", frames + 1)
+        rows("_total_BJT", frames + 1)
+        self._outside_B1T = _outside(self._lengths_B, frames)[:, None]
+        self._place_log_probs(exchange, frames, fresh)
+        _, room, vocabulary = self._log_probs_PTV.shape
+        places_B = torch.tensor(self._places, device=self._lengths_B.device)
+        frames_T = torch.arange(frames, device=self._lengths_B.device)
+        self._starts_B1T = (places_B[:, None, None] * room + frames_T) * vocabulary
+
+    def _place_log_probs(self, exchange: Exchange, frames: int, fresh: "CtcPrefixScorer | None") -> None:
+        """Give those who enter the places of those who left, or places of a larger room."""
+        if fresh is None:
+            self._places = exchange.pick(self._places)
+            return
+        batch = len(self._places)
+        entering = [at - batch for at in exchange.sources if at >= batch]
+        staying = [self._places[at] for at in exchange.sources if at < batch]
+        free = [place for place in range(len(self._log_probs_PTV)) if place not in set(staying)]
+        log_probs_NTV = fresh._log_probs_PTV[[fresh._places[at] for at in entering]]
+        room = self._log_probs_PTV.shape[1]
+        if len(entering) <= len(free) and log_probs_NTV.shape[1] <= room:
+            free = free[: len(entering)]
+            self._log_probs_PTV[free] = first(log_probs_NTV, 1, room)
+        else:
+            parts = [first(part, 1, frames) for part in (self._log_probs_PTV[staying], log_probs_NTV)]
+            self._log_probs_PTV = torch.cat(parts)
+            staying, free = list(range(len(staying))), list(range(len(staying), len(exchange.sources)))
+        places = iter(free), iter(staying)
+        self._places = [next(places[at < batch]) for at in exchange.sources]
 
     def _prefixes(self) -> Any:
         batch, held, room = self._total_BJT.shape
@@ -142,8 +182,8 @@ class CtcPrefixScorer:
         )
         return ctypes.byref(
             _Prefixes(
-                self._flat_log_probs.data_ptr(),
-                self._vocabulary,
+                self._log_probs_PTV.data_ptr(),
+                self._log_probs_PTV.shape[2],
                 self._starts_B1T.data_ptr(),
                 self._starts_B1T.stride(0),
                 self._lengths_B.data_ptr(),
@@ -159,7 +199,7 @@ class CtcPrefixScorer:
 
     def _emissions(self, tokens_BN: Tensor) -> Tensor:
         """The log-probabilities of some tokens at every frame, (B, N, T)."""
-        return self._flat_log_probs.take(self._starts_B1T + tokens_BN[..., None]).double().clamp_(min=LOG_ZERO)
+        return self._log_probs_PTV.view(-1).take(self._starts_B1T + tokens_BN[..., None]).double().clamp_(min=LOG_ZERO)
 
 
 def _outside(lengths_B: Tensor, frames: int) -> Tensor:

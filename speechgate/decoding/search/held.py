@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from speechgate.decoding.search.exchange import Exchange
+
 
 @dataclass
 class Beam:
-    """The hypotheses held.  ``decoder_BJ`` is -inf where a slot holds none, which keeps it from being chosen."""
+    """The hypotheses held.
+
+    ``last_BJ`` is the output layer's row of the last token.  ``decoder_BJ`` is -inf where a slot holds none, which
+    keeps it from being chosen.
+    """
 
     last_BJ: Tensor
     decoder_BJ: Tensor
@@ -21,8 +27,9 @@ class Beam:
     def become(self, other: "Beam") -> None:
         vars(self).update(vars(other))
 
-    def keep(self, rows: Tensor) -> "Beam":
-        return Beam(*(value[rows] for value in vars(self).values()))
+    def exchange(self, exchange: Exchange, fresh: "Beam | None") -> "Beam":
+        entering = [None] * len(vars(self)) if fresh is None else vars(fresh).values()
+        return Beam(*(exchange.rows(*pair) for pair in zip(vars(self).values(), entering, strict=True)))
 
     def at(self, slots_BJ: Tensor) -> "Beam":
         return Beam(*(value.gather(1, slots_BJ) for value in vars(self).values()))

@@ -1,45 +1,33 @@
-"""The decoder at work on the hypotheses of a batch: caches of keys and values, one step at a time.
+"""The decoder at work on the hypotheses of a batch, one step at a time.
 
 Shapes: B utterances, Q positions computed at once (the prompt's, then one for each of K hypotheses), T frames,
-D width, H heads, E width of a head, S cache slots, R tokens that the output layer has rows for.
+D width, S cache slots, R tokens that the output layer has rows for.
 
 The keys and values of all hypotheses of an utterance lie side by side in one cache: first the prompt's, which they
 share, then K slots a step.  When the beam is reordered no cache moves; a mask says which slots are a hypothesis' own.
 
+Utterances that enter later have written fewer slots.  All write the same ones, so theirs are the last, and the mask
+hides those before.
+
 A static decoder has all its slots from the start, and attends to all of them: its steps have equal shapes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from speechgate.decoding.search.compiled import CompiledModule
+from speechgate.decoding.search.exchange import Exchange, last
 from speechgate.decoding.search.linear import at_least_float32
+from speechgate.decoding.search.modules import ForSome, Masks, OnRows
 from speechgate.decoding.search.weights import Block, DecoderWeights, FeedForward, SelfAttention, SourceAttention
 
 HIDDEN = float("-inf")
+KINDS = (SelfAttention, SourceAttention, FeedForward)  # in the order in which a layer runs them
 SLOTS_TOGETHER = 8  # masks whose rows are not aligned so are copied by the GPU's attention kernels, every time
 FIRST_STEPS = 16  # the cache begins with room for so many steps and doubles when it is full
-
-
-@dataclass
-class _Masks:
-    """What may be attended to, as addends: 0 or HIDDEN; None where everything may.
-
-    ``own``: cache slots, (Q, S) or (B, 1, K, S).  ``frames``: encoder frames, (B, 1, 1, T).
-    ``slots``: where a static decoder's step writes, (K,); elsewhere it is after what was written before.
-    """
-
-    own: Tensor | None
-    frames: Tensor | None
-    slots: Tensor | None = None
-
-    def of(self, rows: Tensor) -> "_Masks":
-        """Those of some utterances."""
-        own = self.own if self.own is None or self.own.dim() == 2 else self.own[rows]
-        return _Masks(own, None if self.frames is None else self.frames[rows], self.slots)
 
 
 class RunningDecoder:
@@ -48,7 +36,7 @@ class RunningDecoder:
     Args:
         weights: the open modules; only they cost time and memory.
         encoder_out_BTD: encoder output, padded.
-        lengths_B: its frames.
+        lengths: its frames.
         prompts_BP: token ids of the prompt, <sos> first.
         beam_size: K, the hypotheses of an utterance after the prompt.
         max_steps: the most tokens that will follow the prompt.
@@ -60,29 +48,34 @@ class RunningDecoder:
         self,
         weights: DecoderWeights,
         encoder_out_BTD: Tensor,
-        lengths_B: Tensor,
+        lengths: Sequence[int],
         prompts_BP: Tensor,
         beam_size: int,
         max_steps: int,
         static: bool = False,
         open_BM: Tensor | None = None,
     ) -> None:
-        prompt_length = prompts_BP.shape[1]
+        batch, prompt_length = prompts_BP.shape
         slots = prompt_length + beam_size * (max_steps if static else FIRST_STEPS)
         slots += -slots % SLOTS_TOGETHER
         self._static = static
+        self._in_spans = prompts_BP.device.type == "cpu" and not static  # see ``modules._attend``
         self._weights = weights
         self._prompts_BP = prompts_BP
+        self._lengths = list(lengths)
+        self._written = [0] * batch  # slots of each utterance
         self._positions_PD = weights.positions(prompt_length + max_steps)
-        self._position = torch.zeros(1, dtype=torch.int64, device=prompts_BP.device)
+        self._position_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=prompts_BP.device)
         encoder_out_BTD = encoder_out_BTD.to(self._positions_PD.dtype)
-        self._running = [
-            _run(block, encoder_out_BTD, slots)
-            if open_BM is None
-            else _run_for(open_BM[:, index], block, encoder_out_BTD, slots, static)
-            for index, block in enumerate(weights.blocks)
-        ]
-        self._masks = _Masks(own=None, frames=_frame_mask(lengths_B, encoder_out_BTD, static))
+        self._modules: list[OnRows | ForSome] = []
+        for index, block in enumerate(weights.blocks):
+            if static and open_BM is not None:
+                self._modules.append(ForSome(block, encoder_out_BTD, slots, open_BM[:, index]))
+            else:
+                open_B = [True] * batch if open_BM is None else open_BM[:, index].tolist()
+                self._modules.append(OnRows(block, encoder_out_BTD, slots, open_B))
+        self._masks = Masks(own=None, frames=None)
+        self._mask_frames(encoder_out_BTD.shape[1])
         self._siblings_KK = self._positions_PD.new_full((beam_size, beam_size), HIDDEN).fill_diagonal_(0.0)
         self._slots = slots
 
@@ -91,7 +84,8 @@ class RunningDecoder:
         batch, length = self._prompts_BP.shape
         self._masks.own = self._positions_PD.new_full((length, length), HIDDEN).triu(1)
         logits_B1R = self._output(self._advance(self._prompts_BP, self._positions_PD[:length])[:, -1:])
-        self._position += length
+        self._position_B1 += length
+        self._written = [length] * batch
         self._masks.own = None
         if self._static:
             beam_size = len(self._siblings_KK)
@@ -112,176 +106,90 @@ class RunningDecoder:
                 self._masks.own = torch.cat([inherited_B1KS, siblings_B1KK], dim=3)
             else:
                 own.copy_(inherited_B1KS.index_copy_(3, self._masks.slots, siblings_B1KK))
-        logits_BKR = self._output(self._advance(tokens_BK, self._positions_PD[self._position]))
-        self._position += 1
+        position_B1 = self._position_B1.clamp(max=len(self._positions_PD) - 1)  # finished utterances may stay longer
+        logits_BKR = self._output(self._advance(tokens_BK, self._positions_PD[position_B1]))
+        self._position_B1 += 1
+        self._written = [slots + len(self._siblings_KK) for slots in self._written]
         if self._masks.slots is not None:
             self._masks.slots += len(self._siblings_KK)
         return logits_BKR
 
-    def keep(self, rows: Tensor, frames: int) -> None:
-        """Go on with these utterances, whose longest has ``frames`` frames."""
-        for running in self._running:
-            running.keep(rows, frames)
-        if self._masks.own is not None:
-            self._masks.own = self._masks.own[rows]
-        if self._masks.frames is not None:
-            self._masks.frames = self._masks.frames[rows, ..., :frames]
+    def exchange(self, exchange: Exchange, fresh: "RunningDecoder | None" = None) -> None:
+        """Go on with other utterances, some of them of ``fresh``, which has read its prompts and no more."""
+        batches = len(self._written), 0 if fresh is None else len(fresh._written)
+        self._lengths = exchange.pick(self._lengths, [] if fresh is None else fresh._lengths)
+        written = exchange.pick(self._written, [] if fresh is None else fresh._written)
+        frames, slots = max(self._lengths), max(written)
+        own = self._own_mask(slots)
+        own = exchange.rows(own, None if fresh is None else fresh._own_mask(slots))
+        everything = len(self._siblings_KK) == 1 and min(written) == slots
+        self._masks = Masks(None if everything else own, None)
+        if self._in_spans and min(written) < slots:
+            self._masks.hidden = [slots - each for each in written]
+        self._written = written
+        position_N1 = None if fresh is None else fresh._position_B1
+        self._position_B1 = exchange.rows(self._position_B1, position_N1)
+        if fresh is not None and len(fresh._positions_PD) > len(self._positions_PD):
+            self._positions_PD = fresh._positions_PD
+        self._exchange_modules(exchange, fresh, batches, frames, slots)
+        self._mask_frames(frames)
+
+    def _exchange_modules(
+        self,
+        exchange: Exchange,
+        fresh: "RunningDecoder | None",
+        batches: tuple[int, int],
+        frames: int,
+        slots: int,
+    ) -> None:
+        held = {id(module.block): module for module in self._modules if isinstance(module, OnRows)}
+        entering: dict[int, OnRows] = {}
+        if fresh is not None:
+            entering = {id(module.block): module for module in fresh._modules if isinstance(module, OnRows)}
+            layers = zip(self._weights.layers, fresh._weights.layers, strict=True)
+            self._weights = replace(self._weights, layers=tuple(_both(*pair) for pair in layers))
+        self._modules = []
+        for block in self._weights.blocks:
+            mine, theirs = held.get(id(block)), entering.get(id(block))
+            if mine is not None:
+                mine.exchange(exchange, theirs, batches, frames, slots)
+            elif theirs is not None:
+                theirs.enter(exchange, batches, frames, slots)
+            module = mine or theirs
+            if module is not None and any(module.open_B):
+                self._modules.append(module)
+        running = {id(module.block) for module in self._modules}
+        layers_left = (tuple(block for block in layer if id(block) in running) for layer in self._weights.layers)
+        self._weights = replace(self._weights, layers=tuple(layers_left))
+
+    def _own_mask(self, slots: int) -> Tensor:
+        """What the hypotheses may see of the last ``slots`` slots, (B, 1, K, S)."""
+        own, beam_size = self._masks.own, len(self._siblings_KK)
+        if own is None:
+            own = self._positions_PD.new_zeros(len(self._written), 1, 1, max(self._written))
+        return last(own.expand(-1, -1, beam_size, -1), 3, slots, HIDDEN)
+
+    def _mask_frames(self, frames: int) -> None:
+        """Hide the padded frames; where there are none, nothing is masked: that is the faster."""
+        if not self._static and min(self._lengths) == frames:
+            return
+        lengths_B = torch.tensor(self._lengths, device=self._prompts_BP.device)
+        hidden_BT = torch.arange(frames, device=lengths_B.device) >= lengths_B[:, None]
+        mask_BT = torch.zeros_like(hidden_BT, dtype=self._positions_PD.dtype).masked_fill_(hidden_BT, HIDDEN)
+        self._masks.frames = mask_BT[:, None, None]
+        self._masks.lengths = self._lengths if self._in_spans else None
 
     def _advance(self, tokens_BQ: Tensor, positions: Tensor) -> Tensor:
         x_BQD = F.embedding(tokens_BQ, self._weights.embedding_VD) * self._weights.embedding_scale + positions
-        for running in self._running:
-            x_BQD = x_BQD + running(x_BQD, self._masks)
+        for module in self._modules:
+            x_BQD = x_BQD + module(x_BQD, self._masks)
         return x_BQD
 
     def _output(self, x_BQD: Tensor) -> Tensor:
         return at_least_float32(self._weights.output(self._weights.norm(x_BQD)))
 
 
-class _RunningSelfAttention:
-    """Self-attention and its cache, (B, 2, H, S, E): keys, then values."""
-
-    def __init__(self, weights: SelfAttention, batch: int, slots: int) -> None:
-        width = weights.out.weight.shape[1]  # of the heads that there are
-        self._weights = weights
-        self._compiled = CompiledModule.of(weights.norm, weights.query_key_value, weights.out, heads=weights.heads)
-        # Not left empty: what a mask hides is still multiplied, by zero.
-        self._cache = weights.out.weight.new_zeros(batch, 2, weights.heads, slots, width // weights.heads)
-        self._filled = 0
-
-    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
-        weights = self._weights
-        if self._compiled is not None and masks.slots is None:
-            self._make_room(self._filled + x_BQD.shape[1])
-            self._filled += x_BQD.shape[1]
-            return self._compiled.attend(x_BQD, self._cache[:, :, :, : self._filled], masks.own)
-        qkv = weights.query_key_value(weights.norm(x_BQD)).unflatten(2, (3, weights.heads, -1)).permute(0, 2, 3, 1, 4)
-        if masks.slots is not None:
-            self._cache.index_copy_(3, masks.slots, qkv[:, 1:])
-            keys, values = self._cache.unbind(1)
-            return weights.out(_attend(qkv[:, 0], keys, values, masks.own))
-        begin, end = self._filled, self._filled + x_BQD.shape[1]
-        self._make_room(end)
-        self._cache[:, :, :, begin:end] = qkv[:, 1:]
-        self._filled = end
-        keys, values = self._cache[:, :, :, :end].unbind(1)
-        return weights.out(_attend(qkv[:, 0], keys, values, masks.own))
-
-    def keep(self, rows: Tensor, frames: int) -> None:
-        self._cache = self._cache[rows]
-
-    def _make_room(self, slots: int) -> None:
-        batch, two, heads, room, width = self._cache.shape
-        if slots > room:
-            grown = self._cache.new_empty(batch, two, heads, max(slots, 2 * room), width)
-            grown[:, :, :, : self._filled] = self._cache[:, :, :, : self._filled]
-            self._cache = grown
-
-
-class _RunningSourceAttention:
-    """Attention to the encoder output, whose keys and values are computed here, once an utterance."""
-
-    def __init__(self, weights: SourceAttention, encoder_out_BTD: Tensor) -> None:
-        self._weights = weights
-        self._compiled = CompiledModule.of(weights.norm, weights.query, weights.out, heads=weights.heads)
-        projected = weights.key_value(encoder_out_BTD).unflatten(2, (2, weights.heads, -1))
-        self._keys_values = projected.permute(0, 2, 3, 1, 4).contiguous()
-
-    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
-        weights = self._weights
-        if self._compiled is not None:
-            return self._compiled.attend(x_BQD, self._keys_values, masks.frames)
-        queries_BHQE = weights.query(weights.norm(x_BQD)).unflatten(2, (weights.heads, -1)).transpose(1, 2)
-        keys, values = self._keys_values.unbind(1)
-        return weights.out(_attend(queries_BHQE, keys, values, masks.frames))
-
-    def keep(self, rows: Tensor, frames: int) -> None:
-        self._keys_values = self._keys_values[rows, :, :, :frames]
-
-
-class _RunningFeedForward:
-    """A feed-forward module, which remembers nothing."""
-
-    def __init__(self, weights: FeedForward) -> None:
-        self._weights = weights
-        self._compiled = CompiledModule.of(weights.norm, weights.up, weights.down, activation=weights.activation)
-
-    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
-        weights = self._weights
-        if self._compiled is not None:
-            return self._compiled.feed_forward(x_BQD)
-        return weights.down(weights.activation(weights.up(weights.norm(x_BQD))))
-
-    def keep(self, rows: Tensor, frames: int) -> None:
-        pass
-
-
-class _OnRows:
-    """A module that runs for some utterances, ``rows``, and adds nothing to the others."""
-
-    def __init__(self, block: Block, encoder_out_BTD: Tensor, slots: int, rows: Tensor) -> None:
-        self._rows = rows.to(encoder_out_BTD.device)
-        self._running = _run(block, encoder_out_BTD[self._rows], slots)
-
-    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
-        added_BQD = torch.zeros_like(x_BQD)
-        if len(self._rows):
-            added_BQD[self._rows] = self._running(x_BQD[self._rows], masks.of(self._rows))
-        return added_BQD
-
-    def keep(self, rows: Tensor, frames: int) -> None:
-        same = self._rows[:, None] == rows
-        self._running.keep(same.any(1).nonzero()[:, 0], frames)
-        self._rows = same.any(0).nonzero()[:, 0]
-
-
-class _ForSome:
-    """A module that runs for all utterances and counts for some: shapes do not depend on which."""
-
-    def __init__(self, block: Block, encoder_out_BTD: Tensor, slots: int, open_B: Tensor) -> None:
-        self._closed_B11 = ~open_B[:, None, None].to(encoder_out_BTD.device)
-        self._running = _run(block, encoder_out_BTD, slots)
-
-    def __call__(self, x_BQD: Tensor, masks: _Masks) -> Tensor:
-        return self._running(x_BQD, masks).masked_fill(self._closed_B11, 0.0)
-
-    def keep(self, rows: Tensor, frames: int) -> None:
-        self._running.keep(rows, frames)
-        self._closed_B11 = self._closed_B11[rows]
-
-
-def _run(
-    block: Block, encoder_out_BTD: Tensor, slots: int
-) -> _RunningSelfAttention | _RunningSourceAttention | _RunningFeedForward:
-    match block:
-        case SelfAttention():
-            return _RunningSelfAttention(block, len(encoder_out_BTD), slots)
-        case SourceAttention():
-            return _RunningSourceAttention(block, encoder_out_BTD)
-        case FeedForward():
-            return _RunningFeedForward(block)
-
-
-def _run_for(
-    open_B: Tensor, block: Block, encoder_out_BTD: Tensor, slots: int, static: bool
-) -> _RunningSelfAttention | _RunningSourceAttention | _RunningFeedForward | _OnRows | _ForSome:
-    """Run ``block`` for the utterances that opened it."""
-    if static:
-        return _ForSome(block, encoder_out_BTD, slots, open_B)
-    if bool(open_B.all()):
-        return _run(block, encoder_out_BTD, slots)
-    return _OnRows(block, encoder_out_BTD, slots, open_B.nonzero()[:, 0])
-
-
-def _attend(queries_BHQE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask: Tensor | None) -> Tensor:
-    attended_BHQE = F.scaled_dot_product_attention(queries_BHQE, keys_BHSE, values_BHSE, attn_mask=mask)
-    return attended_BHQE.transpose(1, 2).flatten(2)
-
-
-def _frame_mask(lengths_B: Tensor, encoder_out_BTD: Tensor, always: bool) -> Tensor | None:
-    """Hide the padded frames; None where there are none, unless ``always``: unmasked attention is the faster."""
-    frames = torch.arange(encoder_out_BTD.shape[1], device=lengths_B.device)
-    hidden_BT = frames >= lengths_B[:, None]
-    if not always and not hidden_BT.any():
-        return None
-    mask_BT = torch.zeros_like(hidden_BT, dtype=encoder_out_BTD.dtype).masked_fill_(hidden_BT, HIDDEN)
-    return mask_BT[:, None, None]
+def _both(held: Sequence[Block], fresh: Sequence[Block]) -> tuple[Block, ...]:
+    """The modules of a layer that either has open, in the order in which they run."""
+    blocks = {id(block): block for block in [*held, *fresh]}
+    return tuple(sorted(blocks.values(), key=lambda block: KINDS.index(type(block))))
