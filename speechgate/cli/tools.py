@@ -211,7 +211,7 @@ def transcribe(
     sparsity: Annotated[
         float | None, typer.Option(help="share of the modules to skip, for a model with a budget dial")
     ] = None,
-    conf: Annotated[str, typer.Option(help="conf/decode name or path")] = "beam",
+    conf: Annotated[str, typer.Option(help="conf/decode name or path; beam by default, whisper for Whisper")] = "",
     window: Annotated[
         float | None, typer.Option(help="longest piece the model is given, seconds; as it was trained by default")
     ] = None,
@@ -246,7 +246,7 @@ def transcribe(
     transcriber = Transcriber(
         folder,
         sparsity=sparsity,
-        options=decode_options(conf),
+        options=decode_options(conf) if conf else None,
         window_seconds=window,
         fill_seconds=fill,
         vocabulary=vocabulary,

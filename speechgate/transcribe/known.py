@@ -8,7 +8,7 @@ from typing import Any
 
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.task import KINDS, Task, to_iso3
-from speechgate.text.tokenizer import Tokenizer
+from speechgate.text.tokenizer import Tokens
 
 WINDOW_SECONDS = 30.0  # OWSM's and Whisper's, where a checkpoint does not tell
 
@@ -21,7 +21,7 @@ class Known:
     window_seconds: float
 
     @classmethod
-    def of(cls, folder: Path, tokenizer: Tokenizer) -> "Known":
+    def of(cls, folder: Path, tokenizer: Tokens) -> "Known":
         """Read run.json; a checkpoint that was trained elsewhere knows all that its tokens can say.
 
         Raises:
@@ -78,7 +78,7 @@ class Known:
         return list({task.src: task for task in sorted(self.tasks, reverse=True)}.values())[::-1]
 
 
-def _all_tasks(tokenizer: Tokenizer) -> list[Task]:
+def _all_tasks(tokenizer: Tokens) -> list[Task]:
     spoken = [symbol[1:-1] for symbol in tokenizer.languages]
     written = [symbol.removeprefix("<st_")[:-1] for symbol in tokenizer.tasks if symbol.startswith("<st_")]
     asr = [Task.asr(src) for src in spoken] if "<asr>" in tokenizer.tasks else []

@@ -17,6 +17,7 @@ from speechgate.decoding.execution import DEFAULT, Execution
 from speechgate.decoding.search import Hypothesis, SearchOptions
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.task import Task
+from speechgate.text.tokenizer import Tokenizer
 from speechgate.text.vocabulary import Vocabulary
 from speechgate.transcribe.segment import Segment, Word
 from speechgate.transcribe.speech import Piece
@@ -24,7 +25,11 @@ from speechgate.transcribe.words import align_words
 
 
 class Recogniser:
-    """One checkpoint, its model on the device where it runs."""
+    """One checkpoint, its model on the device where it runs.
+
+    Attributes:
+        times_words: whether words have times, in recognition: a CTC head tells them.
+    """
 
     def __init__(
         self,
@@ -34,15 +39,16 @@ class Recogniser:
         vocabulary: Vocabulary | None = None,
     ) -> None:
         self._engine = Engine(checkpoint, options, execution, vocabulary)
-        _, self._tokenizer = checkpoint.of_espnet("transcribe")
+        self._tokenizer = checkpoint.tokenizer
         self._model = checkpoint.model
         self._min_seconds = checkpoint.config.min_seconds
+        self.times_words = isinstance(self._tokenizer, Tokenizer)
 
     def segments(self, batches: Iterable[Sequence[tuple[Piece, Task]]]) -> Iterator[tuple[int, Segment]]:
         """The text of each piece, with its number, counted over all batches, as it is finished.
 
         Pieces are encoded a batch at a time, and searched as ``Engine.search_all`` does.  Words have times in
-        recognition only.
+        recognition, by models with a CTC head.
         """
         heard: dict[int, Piece] = {}
         count = itertools.count()
@@ -62,7 +68,7 @@ class Recogniser:
         tokens, score = (nbest[0].tokens, nbest[0].score) if nbest else ((), 0.0)
         task = encoded.tasks[row]
         words: tuple[Word, ...] = ()
-        if task.kind == "asr" and encoded.ctc_log_probs is not None:
+        if task.kind == "asr" and isinstance(self._tokenizer, Tokenizer) and encoded.ctc_log_probs is not None:
             frames = int(encoded.frames_B[row])
             frame_seconds = int(encoded.samples_B[row]) / SAMPLE_RATE_HZ / frames
             log_probs_TR = encoded.ctc_log_probs[row][:frames]

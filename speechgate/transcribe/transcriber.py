@@ -15,7 +15,7 @@ from speechgate.audio import SAMPLE_RATE_HZ, Recording
 from speechgate.decoding.execution import DEFAULT, Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import AudioError
-from speechgate.hypotheses import decode_options
+from speechgate.hypotheses import decode_options, usual_search
 from speechgate.model.checkpoint import load_checkpoint
 from speechgate.recipe import Recipe
 from speechgate.runinfo import pick_device
@@ -53,7 +53,7 @@ class Transcriber:
         Args:
             model: checkpoint folder; None for the dense model of the prompts recipe.
             sparsity: share of the modules to skip, for a model with a budget dial.
-            options: of the search; None for those of conf/decode/beam.yaml.
+            options: of the search; None for those of conf/decode/beam.yaml, or whisper.yaml for a Whisper.
             window_seconds: longest piece that the model is given; None for the longest recording of its training.
             fill_seconds: pieces shorter than this go on over short pauses; None for the length that the model pads
                 its input to anyway.
@@ -70,13 +70,14 @@ class Transcriber:
         checkpoint = load_checkpoint(folder, device or pick_device())
         if sparsity is not None:
             checkpoint.turn(sparsity)
-        _, tokenizer = checkpoint.of_espnet("transcribe")
+        tokenizer = checkpoint.tokenizer
         self.known = Known.of(folder, tokenizer)
         self.window_seconds = self.known.window_seconds if window_seconds is None else window_seconds
         self._min_seconds = checkpoint.config.min_seconds
         self.fill_seconds = self._min_seconds if fill_seconds is None else fill_seconds
         self._vocabulary = None if vocabulary is None else load_vocabulary(Path(vocabulary), tokenizer)
-        self._recogniser = Recogniser(checkpoint, options or decode_options("beam"), execution, self._vocabulary)
+        options = options or decode_options(usual_search(folder))
+        self._recogniser = Recogniser(checkpoint, options, execution, self._vocabulary)
 
     def transcribe(
         self, source: Source | str, task: str | None = None, src: str | None = None, tgt: str | None = None
@@ -129,7 +130,7 @@ class Transcriber:
     def _read(self, source: Source, tasks: Sequence[Task]) -> Iterator[_Work | Event]:
         """The pieces of one recording with what is to be done with them, then ``Finished``."""
         task, probability, first = tasks[0], None, list[Piece]()
-        overlap = task.kind == "asr"  # the words of a translation have no times to mend its seams by
+        overlap = task.kind == "asr" and self._recogniser.times_words  # seams are mended by the times of words
         with Recording(source) as recording:
             samples = _Samples(recording)
             pieces = pieces_of(samples, SileroDetector(), self.window_seconds, self.fill_seconds, overlap=overlap)
