@@ -1,18 +1,20 @@
 """``speechgate bench``: every case of one model, timed turn by turn, to bench.json and a figure."""
 
 import resource
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from speechgate.bench.efficiency import skip_efficiency
 from speechgate.bench.figure import write_figure
 from speechgate.bench.machine import Crowding, describe
 from speechgate.bench.profile import module_times
+from speechgate.bench.ratios import HALVES, ratios
 from speechgate.bench.subject import Found, Subject, same
 from speechgate.bench.timing import Parts, Samples, take_turns
 from speechgate.decoding.engine import Engine
@@ -121,9 +123,12 @@ class Bench:
             engine = self.subject.engine(engine.options, replace(self.execution, cuda_graph=False))
         speech_BN, lengths_B = self.subject.audio(self.options.audio_s, batch)
         dense = torch.ones(1, len(self.subject.gates.sites), dtype=torch.bool)
-        with module_times(self.subject.model, self.device) as spent:
-            self.subject.run(engine, speech_BN, lengths_B, dense)
-        return dict(spent)
+        runs = []
+        for _ in range(max(3, self.options.repeats)):
+            with module_times(self.subject.model, self.device) as spent:
+                self.subject.run(engine, speech_BN, lengths_B, dense)
+            runs.append(spent)
+        return {name: median(run[name] for run in runs) for name in runs[0]}
 
     def record(self, case: Case, samples: Samples, dense: Samples, profile: dict[str, float]) -> dict[str, Any]:
         options = self.options
@@ -151,31 +156,14 @@ class Bench:
             "ms_per_token": decoder / steps,
             "real_time_factor": total / 1e3 / (options.audio_s * case.batch),
             "same_hypotheses": same(self._found[case.name], reference or []) if compared else None,
-            "skip_efficiency": self.efficiency(case, samples, dense, profile),
+            "skip_efficiency": None
+            if case.engine != "speechgate"
+            else skip_efficiency(case.open_BS, self.subject.gates, dense, samples, profile),
             **self.floors(case),
             "samples": len(samples.parts),
             "dropped": samples.dropped,
             "disturbed": samples.disturbed,
         }
-
-    def efficiency(self, case: Case, samples: Samples, dense: Samples, profile: dict[str, float]) -> float | None:
-        """Time saved over the time that the closed modules take in the dense model; None where none is closed."""
-        if case.engine != "speechgate" or bool(case.open_BS.all()):
-            return None
-        sites = self.subject.gates.sites
-        layers = self.subject.gates.layers
-        closed_S = (~case.open_BS).float().mean(0).tolist()
-        closed: Counter[tuple[str, int, str]] = Counter()  # the share of a module, over its groups where it has some
-        for site, part, share in zip(sites, module_shares(sites), closed_S, strict=True):
-            closed[site.stack, site.layer, site.kind] += part * share
-        time_closed = sum(
-            share * profile[f"{stack}.{kind}"] / layers[stack] for (stack, _, kind), share in closed.items()
-        )
-        merges = range(layers["encoder"])
-        both = [closed["encoder", i, "attn"] * closed["encoder", i, "cgmlp"] for i in merges]
-        time_closed += sum(both) * profile["encoder.merge"] / layers["encoder"]
-        saved = sum(dense.median(part) - samples.median(part) for part in ("encoder_ms", "decoder_ms"))
-        return saved / time_closed
 
     def floors(self, case: Case) -> dict[str, float]:
         """Multiply-accumulates of the case, by the table of ``gates.cost``, and bytes of weights its steps read."""
@@ -193,9 +181,6 @@ class Bench:
                 read += int(part * count_parameters(getattr(decoder.decoders[site.layer], kinds[site.kind])))
         width = 2 if self.execution.precision == "bfloat16" else 4
         return {"gmacs": macs / 1e9, "gbytes_read_by_steps": read * width * options.tokens / 1e9}
-
-
-HALVES = {"decoder50": ("decoder",), "encoder50": ("encoder",), "both50": ("encoder", "decoder")}
 
 
 def run_bench(
@@ -237,41 +222,12 @@ def run_bench(
         "profiles": [
             {"batch": batch, "ctc_weight": weight, "ms": profile} for (batch, weight), profile in profiles.items()
         ],
-        "ratios": ratios(records, options),
+        "ratios": ratios(records, options.batch, options.ctc_weight),
         "run": run_info(device),
     }
     write_json(out / "bench.json", result)
     write_figure(result, out / "bench.png")
     return result
-
-
-def ratios(records: list[dict[str, Any]], options: BenchOptions) -> dict[str, float]:
-    """The headline ratios; those with "_ctc" are with CTC.  ESPnet's batch is its own of the same size."""
-    by_name = {record["name"]: record for record in records}
-    values: dict[str, float] = {}
-    for ctc_weight in sorted({0.0, options.ctc_weight}):
-        mark = "_ctc" if ctc_weight else ""
-        for batch in sorted({1, options.batch}):
-            tail = f"b{batch} ctc{ctc_weight:g}"
-            ours = by_name[f"dense {tail}"]
-            theirs = by_name.get(f"espnet dense {tail}")
-            if theirs is not None:
-                decoding = ours["decoder_ms"] + ours["ctc_head_ms"]
-                values[f"espnet_over_speechgate_b{batch}{mark}"] = theirs["decoder_ms"] / decoding
-                values[f"espnet_over_speechgate_encoder_b{batch}{mark}"] = theirs["encoder_ms"] / ours["encoder_ms"]
-            uncompiled = by_name.get(f"uncompiled dense {tail}")
-            if uncompiled is not None:
-                values[f"uncompiled_over_compiled_b{batch}{mark}"] = uncompiled["decoder_ms"] / ours["decoder_ms"]
-            for name in HALVES:
-                half = by_name[f"{name} {tail}"]
-                values[f"time_vs_dense_{name}_b{batch}{mark}"] = half["total_ms"] / ours["total_ms"]
-            decoder = by_name[f"decoder50 {tail}"]["decoder_ms"]
-            values[f"decoder_time_vs_dense_decoder50_b{batch}{mark}"] = decoder / ours["decoder_ms"]
-            encoder = by_name[f"encoder50 {tail}"]["encoder_ms"]
-            values[f"encoder_time_vs_dense_encoder50_b{batch}{mark}"] = encoder / ours["encoder_ms"]
-    values["time_vs_dense_decoder50"] = values["time_vs_dense_decoder50_b1"]
-    values["time_vs_dense_both50"] = values["time_vs_dense_both50_b1"]
-    return values
 
 
 def _peak_memory_mb(device: torch.device) -> float:

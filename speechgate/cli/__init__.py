@@ -5,11 +5,11 @@ import os
 import sys
 import warnings
 
-from speechgate.cli import stages, tools, whisper
+from speechgate.cli import corpora, stages, models, tools, whisper  # isort: skip (the order of --help)
 from speechgate.cli.options import app
 from speechgate.errors import SpeechgateError, Stopped
 
-__all__ = ["app", "main", "stages", "tools", "whisper"]
+__all__ = ["app", "corpora", "main", "models", "stages", "tools", "whisper"]
 
 
 def main() -> None:

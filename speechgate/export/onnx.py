@@ -22,13 +22,8 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from speechgate.data.batch import SAMPLE_RATE, TAIL_SAMPLES
-from speechgate.decoding.search.weights import (
-    DecoderWeights,
-    FeedForward,
-    SelfAttention,
-    SourceAttention,
-    prepare_decoder,
-)
+from speechgate.decoding.search import DecoderWeights, prepare_decoder
+from speechgate.decoding.search.blocks import FeedForward, SelfAttention, SourceAttention
 from speechgate.errors import ConfigError
 from speechgate.files import atomic_path, write_json
 from speechgate.model.checkpoint import Checkpoint

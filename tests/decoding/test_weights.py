@@ -6,8 +6,9 @@ from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
 from torch import nn
 
 from speechgate.decoding.search import SearchOptions, prepare_decoder
+from speechgate.decoding.search.blocks import SelfAttention, SourceAttention
 from speechgate.decoding.search.running import RunningDecoder
-from speechgate.decoding.search.weights import SelfAttention, SourceAttention, _sinusoids
+from speechgate.decoding.search.weights import _sinusoids
 from speechgate.errors import ConfigError
 from tests.decoding.reference import assert_same, random_model
 

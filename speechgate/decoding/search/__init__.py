@@ -7,11 +7,12 @@ It reads no files, prints nothing and keeps no state between calls; the device i
 from speechgate.decoding.search.batch import search
 from speechgate.decoding.search.beam import BeamSearch
 from speechgate.decoding.search.ctc import CtcPrefixScorer, greedy_ctc
+from speechgate.decoding.search.espnet import prepare_decoder
 from speechgate.decoding.search.graph import StepGraphs
 from speechgate.decoding.search.hypothesis import Hypothesis, SearchOptions, SearchTokens
 from speechgate.decoding.search.linear import Linear, at_least_float32
 from speechgate.decoding.search.output import Output
-from speechgate.decoding.search.weights import DECODER_KINDS, DecoderWeights, prepare_decoder
+from speechgate.decoding.search.weights import DECODER_KINDS, DecoderWeights
 from speechgate.decoding.search.whisper import prepare_whisper_decoder
 
 __all__ = [

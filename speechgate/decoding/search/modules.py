@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechgate.decoding.search.blocks import Block, FeedForward, SelfAttention, SourceAttention
 from speechgate.decoding.search.compiled import CompiledModule
 from speechgate.decoding.search.exchange import Exchange, first, last
-from speechgate.decoding.search.weights import Block, FeedForward, SelfAttention, SourceAttention
 
 WORTH_LEAVING_OUT = 0.75  # attention to less than this share of the slots is computed utterance by utterance
 

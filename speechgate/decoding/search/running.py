@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechgate.decoding.search.blocks import Block, FeedForward, SelfAttention, SourceAttention
 from speechgate.decoding.search.exchange import Exchange, last
 from speechgate.decoding.search.linear import at_least_float32
 from speechgate.decoding.search.modules import ForSome, Masks, OnRows
-from speechgate.decoding.search.weights import Block, DecoderWeights, FeedForward, SelfAttention, SourceAttention
+from speechgate.decoding.search.weights import DecoderWeights
 
 HIDDEN = float("-inf")
 KINDS = (SelfAttention, SourceAttention, FeedForward)  # in the order in which a layer runs them

@@ -7,15 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from speechgate.decoding.search.blocks import Block, FeedForward, SelfAttention, SourceAttention
 from speechgate.decoding.search.linear import Linear, Norm
 from speechgate.decoding.search.output import Output
-from speechgate.decoding.search.weights import (
-    Block,
-    DecoderWeights,
-    FeedForward,
-    SelfAttention,
-    SourceAttention,
-)
+from speechgate.decoding.search.weights import DecoderWeights
 
 
 def prepare_whisper_decoder(decoder: Any, output: nn.Linear) -> DecoderWeights:
