@@ -62,7 +62,7 @@ def test_linear(shape, inputs, outputs, bias, threads, seed):
     heads=st.integers(1, 3),
     width=st.sampled_from([1, 8, 20, 32, 64, 72]),
     own=st.booleans(),
-    mask=st.sampled_from([None, "causal", "positions", "frames"]),
+    mask=st.sampled_from([None, "causal", "positions", "frames", "spans"]),
     seed=st.integers(0, 2**16),
 )
 @torch.inference_mode()
@@ -77,11 +77,16 @@ def test_attention(batch, positions, earlier, heads, width, own, mask, seed):
     hidden = torch.rand(batch, 1, positions, slots) < 0.3
     hidden[..., -1] = False
     addends = torch.zeros(batch, 1, positions, slots).masked_fill(hidden, float("-inf"))
+    begins_B = torch.randint(0, earlier + 1, (batch,))
+    ends_B = torch.stack([torch.randint(int(begin) + 1, slots + 1, ()) for begin in begins_B])
+    at_S = torch.arange(slots)
+    outside = (at_S < begins_B[:, None]) | (at_S >= ends_B[:, None])
     chosen = {
         None: None,
         "causal": torch.full((positions, slots), float("-inf")).triu(earlier + 1),
         "positions": addends,
         "frames": addends[:, :, :1],
+        "spans": torch.zeros(batch, slots).masked_fill(outside, float("-inf"))[:, None, None],
     }[mask]
 
     projected = first(norm(x)).unflatten(2, (-1, heads, width)).permute(0, 2, 3, 1, 4)
@@ -90,7 +95,8 @@ def test_attention(batch, positions, earlier, heads, width, own, mask, seed):
         expected_cache[:, :, :, earlier:] = projected[:, 1:]
     attended = F.scaled_dot_product_attention(projected[:, 0], *expected_cache.unbind(1), attn_mask=chosen)
     module = CompiledModule.of(norm, fast_first, fast_last, heads)
-    found = module.attend(x, cache, chosen)
+    spans = (None, begins_B, ends_B) if mask == "spans" else (chosen,)
+    found = module.attend(x, cache, *spans)
     torch.testing.assert_close(found, last(attended.transpose(1, 2).flatten(2)), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(cache, expected_cache, atol=1e-5, rtol=1e-5)
 

@@ -37,7 +37,7 @@ class _Cache(ctypes.Structure):
 
 
 class _Mask(ctypes.Structure):
-    _fields_ = (("at", Address), ("batch", Count), ("query", Count))
+    _fields_ = (("at", Address), ("batch", Count), ("query", Count), ("begins", Address), ("ends", Address))
 
 
 def can_compile(weight: Tensor) -> bool:
@@ -111,14 +111,22 @@ class CompiledModule:
         self._functions.feed_forward(self._address, x_BQD.data_ptr(), rows, out_BQD.data_ptr(), torch.get_num_threads())
         return out_BQD
 
-    def attend(self, x_BQD: Tensor, cache_B2HSE: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend to all slots of ``cache_B2HSE``; those of the Q positions themselves, if it has them, come last.
+    def attend(
+        self,
+        x_BQD: Tensor,
+        cache_B2HSE: Tensor,
+        mask: Tensor | None,
+        begins_B: Tensor | None = None,
+        ends_B: Tensor | None = None,
+    ) -> Tensor:
+        """Attend to the slots of ``cache_B2HSE``; those of the Q positions themselves, if it has them, come last.
 
         Args:
             x_BQD: the residual stream.
             cache_B2HSE: keys, then values, with any strides but the last; written to where the module's first
                 projection gives keys and values too.
             mask: addends of the scores, as ``Masks`` has them.
+            begins_B, ends_B: int64, the slots from which and up to which an utterance sees any; None: all.
         """
         x_BQD = x_BQD.contiguous()
         out_BQD = torch.empty_like(x_BQD)
@@ -130,7 +138,7 @@ class CompiledModule:
             positions,
             ctypes.byref(_Cache(cache_B2HSE.data_ptr(), *cache_B2HSE.stride()[:4])),
             cache_B2HSE.shape[3],
-            ctypes.byref(_mask(mask)),
+            ctypes.byref(_mask(mask, begins_B, ends_B)),
             out_BQD.data_ptr(),
             torch.get_num_threads(),
         )
@@ -144,10 +152,11 @@ def _functions() -> ctypes.CDLL:
     return functions
 
 
-def _mask(mask: Tensor | None) -> _Mask:
+def _mask(mask: Tensor | None, begins_B: Tensor | None, ends_B: Tensor | None) -> _Mask:
     """(Q, S) for all utterances, (B, 1, Q, S), or (B, 1, 1, S) for all positions; the last dimension without gaps."""
+    spans = (None if each is None else each.data_ptr() for each in (begins_B, ends_B))
     if mask is None:
-        return _Mask(None, 0, 0)
+        return _Mask(None, 0, 0, *spans)
     if mask.dim() == 2:
-        return _Mask(mask.data_ptr(), 0, mask.stride(0))
-    return _Mask(mask.data_ptr(), mask.stride(0), mask.stride(2) if mask.shape[2] > 1 else 0)
+        return _Mask(mask.data_ptr(), 0, mask.stride(0), *spans)
+    return _Mask(mask.data_ptr(), mask.stride(0), mask.stride(2) if mask.shape[2] > 1 else 0, *spans)

@@ -28,24 +28,24 @@ class Masks:
         own: cache slots, as addends: 0 or -inf, (Q, S) or (B, 1, K, S); None where all are seen.
         frames: encoder frames, (B, 1, 1, T); None where all are seen.
         slots: where a static decoder's step writes, (K,); elsewhere it is after what was written before.
-        hidden: how many of the first slots none of an utterance's hypotheses sees, for each; told to be left out.
-        lengths: how many frames each utterance has; told for the others to be left out.
+        hidden_B: how many of the first slots none of an utterance's hypotheses sees; told, on a CPU, to be left out.
+        lengths_B: how many frames each utterance has; told, on a CPU, for the others to be left out.
     """
 
     own: Tensor | None
     frames: Tensor | None
     slots: Tensor | None = None
-    hidden: Sequence[int] | None = None
-    lengths: Sequence[int] | None = None
+    hidden_B: Tensor | None = None
+    lengths_B: Tensor | None = None
 
-    def of(self, rows: Sequence[int], index: Tensor) -> "Masks":
-        """Those of some utterances; ``index`` holds the same rows."""
+    def of(self, rows: Tensor) -> "Masks":
+        """Those of some utterances."""
         return Masks(
-            self.own if self.own is None or self.own.dim() == 2 else self.own[index],
-            None if self.frames is None else self.frames[index],
+            self.own if self.own is None or self.own.dim() == 2 else self.own[rows],
+            None if self.frames is None else self.frames[rows],
             self.slots,
-            None if self.hidden is None else [self.hidden[row] for row in rows],
-            None if self.lengths is None else [self.lengths[row] for row in rows],
+            None if self.hidden_B is None else self.hidden_B[rows],
+            None if self.lengths_B is None else self.lengths_B[rows],
         )
 
 
@@ -65,7 +65,7 @@ class RunningSelfAttention:
         if self._compiled is not None and masks.slots is None:
             self._make_room(x_BQD.shape[1])
             self._filled += x_BQD.shape[1]
-            return self._compiled.attend(x_BQD, self._in_use(), masks.own)
+            return self._compiled.attend(x_BQD, self._in_use(), masks.own, begins_B=masks.hidden_B)
         qkv = weights.query_key_value(weights.norm(x_BQD)).unflatten(2, (3, weights.heads, -1)).permute(0, 2, 3, 1, 4)
         if masks.slots is not None:
             self._cache.index_copy_(3, masks.slots, qkv[:, 1:])
@@ -75,7 +75,7 @@ class RunningSelfAttention:
         self._filled += x_BQD.shape[1]
         self._cache[:, :, :, self._filled - x_BQD.shape[1] : self._filled] = qkv[:, 1:]
         keys, values = self._in_use().unbind(1)
-        spans = None if masks.hidden is None else [(hidden, keys.shape[2]) for hidden in masks.hidden]
+        spans = None if masks.hidden_B is None else [(hidden, keys.shape[2]) for hidden in masks.hidden_B.tolist()]
         return weights.out(_attend(qkv[:, 0], keys, values, masks.own, spans))
 
     def exchange(self, exchange: Exchange, fresh: "RunningSelfAttention | None", frames: int, slots: int) -> None:
@@ -114,10 +114,11 @@ class RunningSourceAttention:
     def __call__(self, x_BQD: Tensor, masks: Masks) -> Tensor:
         weights = self._weights
         if self._compiled is not None:
-            return self._compiled.attend(x_BQD, self._keys_values[:, :, :, : self._frames], masks.frames)
+            cache = self._keys_values[:, :, :, : self._frames]
+            return self._compiled.attend(x_BQD, cache, masks.frames, ends_B=masks.lengths_B)
         queries_BHQE = weights.query(weights.norm(x_BQD)).unflatten(2, (weights.heads, -1)).transpose(1, 2)
         keys, values = self._keys_values[:, :, :, : self._frames].unbind(1)
-        spans = None if masks.lengths is None else [(0, length) for length in masks.lengths]
+        spans = None if masks.lengths_B is None else [(0, length) for length in masks.lengths_B.tolist()]
         return weights.out(_attend(queries_BHQE, keys, values, masks.frames, spans))
 
     def exchange(self, exchange: Exchange, fresh: "RunningSourceAttention | None", frames: int, slots: int) -> None:
@@ -165,7 +166,7 @@ class OnRows:
         if self._rows is None:
             return self._running(x_BQD, masks)
         added_BQD = torch.zeros_like(x_BQD)
-        added_BQD[self._rows] = self._running(x_BQD[self._rows], masks.of(self._open, self._rows))
+        added_BQD[self._rows] = self._running(x_BQD[self._rows], masks.of(self._rows))
         return added_BQD
 
     def exchange(
@@ -189,8 +190,8 @@ class OnRows:
 
     def _serve(self, open_B: Sequence[bool]) -> None:
         self.open_B = tuple(open_B)
-        self._open = [row for row, is_open in enumerate(open_B) if is_open]
-        self._rows = None if all(open_B) else torch.tensor(self._open, dtype=torch.int64, device=self._device)
+        rows = [row for row, is_open in enumerate(open_B) if is_open]
+        self._rows = None if all(open_B) else torch.tensor(rows, dtype=torch.int64, device=self._device)
 
 
 class ForSome:

@@ -126,7 +126,7 @@ class RunningDecoder:
         everything = len(self._siblings_KK) == 1 and min(written) == slots
         self._masks = Masks(None if everything else own, None)
         if self._in_spans and min(written) < slots:
-            self._masks.hidden = [slots - each for each in written]
+            self._masks.hidden_B = torch.tensor([slots - each for each in written])
         self._written = written
         position_N1 = None if fresh is None else fresh._position_B1
         self._position_B1 = exchange.rows(self._position_B1, position_N1)
@@ -178,7 +178,7 @@ class RunningDecoder:
         hidden_BT = torch.arange(frames, device=lengths_B.device) >= lengths_B[:, None]
         mask_BT = torch.zeros_like(hidden_BT, dtype=self._positions_PD.dtype).masked_fill_(hidden_BT, HIDDEN)
         self._masks.frames = mask_BT[:, None, None]
-        self._masks.lengths = self._lengths if self._in_spans else None
+        self._masks.lengths_B = lengths_B if self._in_spans else None
 
     def _advance(self, tokens_BQ: Tensor, positions: Tensor) -> Tensor:
         x_BQD = F.embedding(tokens_BQ, self._weights.embedding_VD) * self._weights.embedding_scale + positions

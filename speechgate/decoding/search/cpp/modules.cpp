@@ -121,6 +121,8 @@ struct Cache {  // keys, then values, (batch, 2, heads, slots, width of a head);
 struct Mask {  // addends, (batch, queries, slots); null where there are none
   const float* at;
   int64_t batch, query;
+  // The slots that an utterance sees any of, (batch) both; null for the first and the last there is.
+  const int64_t *begins, *ends;
 };
 }
 
@@ -210,12 +212,12 @@ void feed_forward(const Module* module, const float* x, int64_t rows, float* out
 void attention(const Module* module, const float* x, int64_t batch, int64_t queries, const Cache* cache, int64_t slots,
                const Mask* mask, float* out, int64_t threads) {
   const int64_t rows = batch * queries, inner = module->last.inner, width = inner / module->heads;
-  const int64_t outer = module->first.outer, padded = (slots + LANES - 1) / LANES * LANES;
+  const int64_t outer = module->first.outer, room = (slots + LANES - 1) / LANES * LANES;
   std::vector<float> projected(rows * outer), attended(rows * inner);
 #pragma omp parallel num_threads(threads)
   {
     project(module->first, normalised(module->norm, x, rows, module->first.inner).data(), rows, projected.data());
-    std::vector<float> scores(TILE * padded);
+    std::vector<float> scores(TILE * room);
 #pragma omp barrier
     in_share(batch * module->heads, [&](int64_t task) {
       const int64_t utterance = task / module->heads, head = task % module->heads;
@@ -229,22 +231,27 @@ void attention(const Module* module, const float* x, int64_t batch, int64_t quer
           std::copy_n(query + slot * outer + 2 * inner, width, values + to);
         }
       }
+      const int64_t first = mask->begins ? mask->begins[utterance] : 0;
+      const int64_t seen = (mask->ends ? mask->ends[utterance] : slots) - first;
+      const int64_t padded = (seen + LANES - 1) / LANES * LANES;
+      keys += first * cache->slot;
+      values += first * cache->slot;
       in_tiles(queries, [&](int64_t begin, auto count) {
-        compare<count>(query + begin * outer, outer, width, keys, cache->slot, slots, scores.data(), padded);
+        compare<count>(query + begin * outer, outer, width, keys, cache->slot, seen, scores.data(), padded);
         for (int row = 0; row < count; ++row)
-          softmax(scores.data() + row * padded, padded, slots, 1 / std::sqrt(static_cast<float>(width)),
-                  mask->at ? mask->at + utterance * mask->batch + (begin + row) * mask->query : nullptr);
+          softmax(scores.data() + row * padded, padded, seen, 1 / std::sqrt(static_cast<float>(width)),
+                  mask->at ? mask->at + utterance * mask->batch + (begin + row) * mask->query + first : nullptr);
         float* to = attended.data() + (utterance * queries + begin) * inner + head * width;
         int64_t column = 0;
         for (; column + PANEL <= width; column += PANEL) {
           float tile[count * PANEL];
-          multiply<count>(scores.data(), padded, slots, values + column, cache->slot, tile);
+          multiply<count>(scores.data(), padded, seen, values + column, cache->slot, tile);
           for (int row = 0; row < count; ++row) std::copy_n(tile + row * PANEL, PANEL, to + row * inner + column);
         }
         for (; column < width; ++column)
           for (int row = 0; row < count; ++row) {
             float value = 0;
-            for (int64_t slot = 0; slot < slots; ++slot)
+            for (int64_t slot = 0; slot < seen; ++slot)
               value += scores[row * padded + slot] * values[slot * cache->slot + column];
             to[row * inner + column] = value;
           }
