@@ -67,6 +67,9 @@ class Bench:
         self.options, self.execution, self.device = options, execution, device
         self.subject = Subject(options.model, options.vocabulary, device)
         self._found: dict[str, Found] = {}
+        self.subject.gates.force(torch.ones(1, len(self.subject.gates.sites), dtype=torch.bool))
+        with torch.inference_mode():
+            self._frames = int(self.subject.model.encode(*self.subject.audio(options.audio_s, 1))[1])
         self._ctc_weights = sorted({0.0, options.ctc_weight})
         self._compiled = (
             (True, False) if execution.compiles(self.subject.model.decoder.output_layer.weight) else (True,)
@@ -169,7 +172,7 @@ class Bench:
         """Multiply-accumulates of the case, by the table of ``gates.cost``, and bytes of weights its steps read."""
         table, options = self._engines[case.ctc_weight, case.compiled].cost, self.options
         features = int(options.audio_s * 16_000) // self.subject.model.frontend.hop_length + 1
-        frames = ((features - 1) // 2 - 1) // 2
+        frames = self._frames
         rows = case.open_BS.expand(case.batch, -1)
         macs = sum(table.utterance_macs(row, features, frames, options.tokens, options.beam)[0] for row in rows)
         decoder = self.subject.model.decoder

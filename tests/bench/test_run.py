@@ -7,13 +7,17 @@ import torch
 
 from speechgate.bench.machine import Crowding
 from speechgate.bench.profile import module_times
-from speechgate.bench.run import BenchOptions, run_bench
+from speechgate.bench.run import Bench, BenchOptions, run_bench
 from speechgate.bench.subject import Subject
 from speechgate.bench.table import ratios_table
 from speechgate.bench.timing import Samples, take_turns
+from speechgate.decoding.engine import Engine
 from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import ConfigError
+from speechgate.gates.cost import CostTable
+from speechgate.model.checkpoint import load_checkpoint, save_checkpoint
+from tests.model.tiny import TASKS, checkpoint_of, random_model, tiny_config
 
 CPU = torch.device("cpu")
 
@@ -39,6 +43,21 @@ def test_contract(result):
         assert (case["skip_efficiency"] is None) == (case["sparsity_decoder"] + case["sparsity_encoder"] == 0)
     ratios = {"espnet_over_speechgate_b1", "espnet_over_speechgate_b2", "time_vs_dense_decoder50"}
     assert ratios | {"time_vs_dense_both50"} <= result["ratios"].keys()
+
+
+@pytest.mark.parametrize("subsampling", ["conv2d", "conv2d8"])
+def test_what_is_counted_has_the_encoders_own_frames(tmp_path, subsampling):
+    config = tiny_config()
+    config.encoder["input_layer"] = subsampling
+    save_checkpoint(tmp_path, checkpoint_of(random_model(config), config), {})
+    bench = Bench(BenchOptions(str(tmp_path), 60, audio_s=2.0, tokens=3, beam=2, batch=2), Execution(), CPU)
+    dense = next(case for case in bench.cases() if case.name == "dense b1 ctc0.3")
+    speech_BN, lengths_B = bench.subject.audio(2.0, 1)
+    encoded = Engine(load_checkpoint(tmp_path), SearchOptions()).encode(speech_BN, lengths_B, [TASKS[0]])
+    features = int(lengths_B) // config.frontend["hop_length"] + 1
+    table = CostTable(bench.subject.model)
+    macs, _ = table.utterance_macs(dense.open_BS[0], features, int(encoded.frames_B), 3, 2)
+    assert bench.floors(dense)["gmacs"] == pytest.approx(macs / 1e9)
 
 
 def test_both_engines_find_the_same(result):
