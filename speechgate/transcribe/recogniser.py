@@ -17,7 +17,6 @@ from speechgate.decoding.execution import DEFAULT, Execution
 from speechgate.decoding.search import Hypothesis, SearchOptions
 from speechgate.model.checkpoint import Checkpoint
 from speechgate.task import Task
-from speechgate.text.tokenizer import Tokenizer
 from speechgate.text.vocabulary import Vocabulary
 from speechgate.transcribe.segment import Segment, Word
 from speechgate.transcribe.speech import Piece
@@ -42,7 +41,7 @@ class Recogniser:
         self._tokenizer = checkpoint.tokenizer
         self._model = checkpoint.model
         self._min_seconds = checkpoint.config.min_seconds
-        self.times_words = isinstance(self._tokenizer, Tokenizer)
+        self.times_words = self._model.ctc is not None
 
     def segments(self, batches: Iterable[Sequence[tuple[Piece, Task]]]) -> Iterator[tuple[int, Segment]]:
         """The text of each piece, with its number, counted over all batches, as it is finished.
@@ -68,7 +67,7 @@ class Recogniser:
         tokens, score = (nbest[0].tokens, nbest[0].score) if nbest else ((), 0.0)
         task = encoded.tasks[row]
         words: tuple[Word, ...] = ()
-        if task.kind == "asr" and isinstance(self._tokenizer, Tokenizer) and encoded.ctc_log_probs is not None:
+        if task.kind == "asr" and encoded.ctc_log_probs is not None:
             frames = int(encoded.frames_B[row])
             frame_seconds = int(encoded.samples_B[row]) / SAMPLE_RATE_HZ / frames
             log_probs_TR = encoded.ctc_log_probs[row][:frames]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import forced_align, merge_tokens
 
-from speechgate.text.tokenizer import Tokenizer
+from speechgate.text.tokenizer import Tokens
 from speechgate.transcribe.segment import Word
 
 SPACE = "▁"  # of sentencepiece: a word begins
@@ -20,7 +20,7 @@ def align_words(
     log_probs_TR: Tensor,
     tokens: Sequence[int],
     columns: Callable[[Iterable[int]], list[int]],
-    tokenizer: Tokenizer,
+    tokenizer: Tokens,
     frame_seconds: float,
     start: float,
 ) -> tuple[Word, ...]:
