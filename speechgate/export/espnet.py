@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import nn
 
 from speechgate.data.batch import SAMPLE_RATE
 from speechgate.files import atomic_path, write_text
 from speechgate.gates.attach import detach
 from speechgate.gates.espnet import espnet_stacks
-from speechgate.gates.fixed import closed_parts, partly_closed
+from speechgate.gates.fixed import partly_closed, silence
 from speechgate.gates.sites import in_groups
 from speechgate.model.checkpoint import Checkpoint, Specialised
 from speechgate.task import NO_TIMESTAMPS
@@ -30,10 +29,7 @@ def write_espnet(checkpoint: Checkpoint, specialised: Specialised, folder: Path)
     if hasattr(model, "gates"):
         detach(model)
     stacks = in_groups(espnet_stacks(model), checkpoint.gates)
-    for layer, kind in closed_parts(stacks, specialised.closed):
-        out = layer.get_submodule(kind.out)
-        for parameter in out.parameters():
-            nn.init.zeros_(parameter)
+    silence(stacks, specialised.closed)
     for layer, kind, open_G in partly_closed(stacks, specialised.closed):
         weight: Any = layer.get_submodule(kind.out).weight
         with torch.no_grad():

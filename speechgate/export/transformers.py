@@ -6,14 +6,13 @@ transformers' layers have all their modules.  A closed one stays, with its last 
 
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import nn
 from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperTokenizer
 
-from speechgate.files import atomic_path, write_text
+from speechgate.files import write_text
 from speechgate.gates.attach import detach
-from speechgate.gates.fixed import closed_parts
-from speechgate.model.checkpoint import Checkpoint, Specialised
+from speechgate.gates.fixed import silence
+from speechgate.model.checkpoint import Checkpoint, Specialised, save_weights
 from speechgate.task import Task
 from speechgate.whisper.host import WhisperHost
 from speechgate.whisper.tokens import TRANSCRIBE, TRANSLATE, WhisperTokens
@@ -44,16 +43,13 @@ def write_transformers(checkpoint: Checkpoint, specialised: Specialised, folder:
         for name, part in parts.items()
         for key, value in part.state_dict().items()
     }
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+    save_weights(state, folder / "model.safetensors")
     return folder / "model.safetensors"
 
 
 def _close(host: WhisperHost, closed: tuple[str, ...]) -> None:
     stacks = host.stacks()
-    for layer, kind in closed_parts(stacks, closed):
-        for parameter in layer.get_submodule(kind.out).parameters():
-            nn.init.zeros_(parameter)
+    silence(stacks, closed)
     for stack, owner in zip(stacks, (host.encoder, host.decoder.decoder), strict=True):
         owner.layers = nn.ModuleList(
             layer

@@ -62,6 +62,17 @@ def _narrowed(stacks: tuple[Stack, ...], closed: Collection[str]) -> Iterator[tu
         yield layer, kind, kind.split.keep(module, kind.split.units(module, open_G))
 
 
+def silence(stacks: tuple[Stack, ...], closed: Collection[str]) -> None:
+    """Let the closed modules of layers that have to keep them add exactly 0: the last projection becomes zero.
+
+    Raises:
+        ConfigError: a name that is no site.
+    """
+    for layer, kind in closed_parts(stacks, closed):
+        for parameter in layer.get_submodule(kind.out).parameters():
+            nn.init.zeros_(parameter)
+
+
 def closed_parts(stacks: tuple[Stack, ...], closed: Collection[str]) -> Iterator[tuple[nn.Module, Kind]]:
     """Each layer with each of its modules that does not run where the sites named in ``closed`` are closed.
 

@@ -137,11 +137,20 @@ def save_checkpoint(
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in checkpoint.model.state_dict().items()
     }
-    with atomic_path(folder / "model.safetensors") as temporary:
+    save_weights(state, folder / "model.safetensors")
+
+
+def save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        CheckpointError: there is no room for it, or no right to write it.
+    """
+    with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata={"format": "pt"})
         except SafetensorError as error:
-            raise CheckpointError(f"{folder / 'model.safetensors'} cannot be written: {error}") from error
+            raise CheckpointError(f"{path} cannot be written: {error}") from error
 
 
 def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
