@@ -33,7 +33,8 @@ class Gates(nn.Module):
 
     Attributes:
         sites: all sites of the model; recorded masks follow this order.
-        noise, temperature, ramp: of the training schedule; see ``speechgate.training.schedule.anneal``.
+        noise, temperature, ramp, settled: of the training schedule; see ``speechgate.training.schedule.anneal``.
+            Once ``settled``, gates learn no more: training decides and skips as inference does.
         gates_BS: what the last forward pass used for each gated stack; carries gradients while training.
         counted_BS: what the sparsity penalty counts as open; ``gates_BS`` but for the hard-concrete estimator.
         scores: of each decision of the last forward pass, (B, decisions) for the stack or for each of its layers.
@@ -49,7 +50,7 @@ class Gates(nn.Module):
         self.layers = {stack.name: len(stack.layers) for stack in stacks}
         self._per_layer = {stack.name: sum(groups_of(self.sites, stack.name)) for stack in stacks}
         self.state = GateState()
-        self.noise, self.temperature, self.ramp = 1.0, config.temperature, 1.0
+        self.noise, self.temperature, self.ramp, self.settled = 1.0, config.temperature, 1.0, False
         self.context = Context()
         self.gates_BS: dict[str, Tensor] = {}
         self.counted_BS: dict[str, Tensor] = {}
@@ -78,6 +79,11 @@ class Gates(nn.Module):
     @property
     def stacks(self) -> tuple[str, ...]:
         return stacks_of(self.config.stack)
+
+    @property
+    def learning(self) -> bool:
+        """Whether gates are drawn and multiplied, with gradients; where not, they are decided and modules skipped."""
+        return self.training and not self.settled
 
     @property
     def decides_from_prompt(self) -> bool:
@@ -135,20 +141,20 @@ class Gates(nn.Module):
         In the local scope the layers' gates are decided as the layers run.
 
         Returns:
-            (B, S of the stack): floats with gradients while training, booleans otherwise; None if it is not gated, or
+            (B, S of the stack): floats with gradients while learning, booleans otherwise; None if it is not gated, or
             not decided yet.
         """
         if self.forced is not None:
             if len(self.forced) not in (1, len(x_BTD)):
                 raise ConfigError(f"gates: {len(self.forced)} forced masks for a batch of {len(x_BTD)}")
             gates_BS = self.forced[:, self.sites_of(stack)]
-            gates_BS = gates_BS.to(x_BTD.device, x_BTD.dtype) if self.training else gates_BS.bool()
+            gates_BS = gates_BS.to(x_BTD.device, x_BTD.dtype) if self.learning else gates_BS.bool()
             return self._put_in_force(stack, gates_BS, gates_BS)
         if stack not in self.stacks:
             return None
         if len(self.context.tasks) != len(x_BTD):
             raise ConfigError(f"gates: context for {len(self.context.tasks)} utterances, batch of {len(x_BTD)}")
-        with torch.autocast(x_BTD.device.type, enabled=False):  # products so small only cost their casts
+        with self._deciding(x_BTD):
             return self._decide(stack, x_BTD, mask_BT)
 
     def _decide(self, stack: str, x_BTD: Tensor, mask_BT: Tensor) -> Tensor | None:
@@ -170,7 +176,7 @@ class Gates(nn.Module):
         context_BC = predictor.context(self.context, x_BTD, mask_BT, closed_B)
         self._decided[stack] = []
         decide_layer = partial(self._decide_layer, stack, context_BC, closed_B, dither_LB)
-        self.state.decide_by(stack, decide_layer, skip=not self.training)
+        self.state.decide_by(stack, decide_layer, skip=not self.learning)
         return None
 
     def mask_BS(self, batch: int) -> Tensor:
@@ -239,12 +245,21 @@ class Gates(nn.Module):
         return gates_BS, counted_BS
 
     def _sampling(self) -> Sampling | None:
-        return Sampling(self.noise, self.temperature) if self.training else None
+        return Sampling(self.noise, self.temperature) if self.learning else None
+
+    @contextmanager
+    def _deciding(self, x_BTD: Tensor) -> Iterator[None]:
+        """In full precision, for products so small only cost their casts; with gradients where they are of use."""
+        with (
+            torch.autocast(x_BTD.device.type, enabled=False),
+            torch.set_grad_enabled(torch.is_grad_enabled() and self.learning),
+        ):
+            yield
 
     def _put_in_force(self, stack: str, gates_BS: Tensor, counted_BS: Tensor) -> Tensor:
         self.gates_BS[stack], self.counted_BS[stack] = gates_BS, counted_BS
         layered_BLK = gates_BS.unflatten(1, (-1, self._per_layer[stack]))
-        self.state.set(stack, layered_BLK, skip=not self.training)
+        self.state.set(stack, layered_BLK, skip=not self.learning)
         return gates_BS
 
     def _decide_layer(
@@ -262,7 +277,7 @@ class Gates(nn.Module):
             x_BTD = x_BTD[:, :PROMPT_TOKENS]
             mask = None
         predictor: Any = self.predictors[stack]
-        with torch.autocast(x_BTD.device.type, enabled=False):
+        with self._deciding(x_BTD):
             scores_BK = predictor(context_BC, layer, x_BTD, None if mask is None else mask[:, 0]).float()
             decided = self._gates(stack, scores_BK, closed_B, dither_LB[layer], layer)
         if layer == 0:

@@ -16,8 +16,9 @@ from speechgate.gates.transfer import send
 class GateState:
     """The gates in force for the batch at hand; empty for a stack that is not gated.
 
-    ``skip`` chooses between multiplying every module's output by its gate, which keeps the autograd graph the same
-    whatever the gates (training), and running a module on the rows with an open gate alone (inference).
+    ``skip`` chooses between multiplying every module's output by its gate, which tells closed gates what they would
+    add (while gates learn), and running a module on the rows with an open gate alone (once they have settled, and at
+    inference).
     A stack's gates are either ``set`` before it runs, or decided layer by layer as each asks (``decide_by``).
     """
 

@@ -52,6 +52,7 @@ class TrainingModule(L.LightningModule):
             self.multipliers = nn.Parameter(torch.zeros(len(model.gates.stacks), 2))
         self.seconds_used = seconds_used
         self.minutes = 0.0
+        self.sharded = False
         self.batch: Batch | None = None
         self.frames_B = torch.zeros(0)
         self.gradient_norm = torch.zeros(())
@@ -64,6 +65,7 @@ class TrainingModule(L.LightningModule):
     def configure_model(self) -> None:
         """Share the model out over the processes, if that is asked for and there are several."""
         if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.sharded = True
             shard(self, self.trainer.strategy.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     @property
@@ -90,7 +92,7 @@ class TrainingModule(L.LightningModule):
                 speech_BN, lengths_B = AF.speed(batch.speech_BN, SAMPLE_RATE, factor, batch.speech_lengths)
             batch.speech_BN, batch.speech_lengths = speech_BN, lengths_B.long().clamp(max=speech_BN.size(1))
         if self.gates_config is not None:
-            anneal(self.model.gates, self.progress)
+            anneal(self.model.gates, self.progress, self.sharded)
         loss = self._task_loss(batch, "train")
         if self.gates_config is not None:
             loss = loss + self._penalty(batch)
@@ -127,9 +129,8 @@ class TrainingModule(L.LightningModule):
     def _task_loss(self, batch: Batch, split: str) -> Tensor:
         if self.gates_config is not None:
             self.model.gates.set_context(Context(batch.tasks, batch.vectors))
-        logits_BLV = None if self.dense is None or not self.training else self.dense(batch)
         loss, parts, encoder_out_BTD, lengths_B = hybrid_loss(
-            self.model, batch, self.config.ctc_weight, self.config.distill, logits_BLV
+            self.model, batch, self.config.ctc_weight, self.config.distill, self.dense if self.training else None
         )
         self.frames_B = lengths_B
         if self.teacher is not None and self.training:
@@ -155,7 +156,7 @@ class TrainingModule(L.LightningModule):
             return total  # nothing to pay either
         for place, (stack, counted_BS) in enumerate(self.model.gates.counted_BS.items()):
             penalty, sparsity = sparsity_penalty(
-                counted_BS.detach() if budgeted else counted_BS,
+                counted_BS.detach().float() if budgeted else counted_BS,
                 batch.tasks,
                 [target_of(gates, stack, task) for task in batch.tasks],
                 gates.penalty,

@@ -6,7 +6,7 @@ for every utterance, which makes a step on a GPU several times longer.
 Shapes: B batch, T frames, L tokens, V vocabulary, S gate sites of a stack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -60,12 +60,17 @@ def attention_loss(
 
 
 def hybrid_loss(
-    model: Any, batch: Batch, ctc_weight: float, distill: float = 0.0, teacher_BLV: Tensor | None = None
+    model: Any,
+    batch: Batch,
+    ctc_weight: float,
+    distill: float = 0.0,
+    teacher: Callable[[Batch, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     """Run the model on a batch.
 
     Args:
-        distill: the share of the attention loss that the divergence from ``teacher_BLV``, a teacher's logits, takes.
+        distill: the share of the attention loss that the divergence from the teacher takes.
+        teacher: gives its logits (B, L, V) for the batch and this model's encoding of it.
 
     Returns:
         loss, its parts for logging, the encoder's output (B, T, D) and its lengths (B) on the CPU.
@@ -80,6 +85,7 @@ def hybrid_loss(
         parts["ctc"] = ctc_loss(model, encoder_out_BTD, lengths_B, batch)
         loss = loss + ctc_weight * parts["ctc"]
     if ctc_weight < 1:
+        teacher_BLV = None if teacher is None else teacher(batch, encoder_out_BTD, lengths_B)
         parts |= attention_loss(model, encoder_out_BTD, lengths_B, batch, teacher_BLV)
         attention = parts["attention"]
         if teacher_BLV is not None:

@@ -124,7 +124,8 @@ def _session(
     vectors = {} if checkpoint.gates is None else checkpoint.gates.vectors
     flops = None if table is None else BatchFlops(table, checkpoint.model, config.ctc_weight)
     clock = Timer(timedelta(minutes=config.max_minutes) if config.max_minutes else None, verbose=False)
-    module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, dense_teacher(config, init))
+    dense = dense_teacher(config, init, checkpoint.model)
+    module = TrainingModule(checkpoint.model, config, checkpoint.gates, clock.time_elapsed, dense)
     keeper = Checkpoints(work / "checkpoints", config)
     average = MovingAverage(config.ema_decay) if config.average_of == "ema" else None
     min_seconds = checkpoint.config.min_seconds
@@ -144,7 +145,7 @@ def _session(
         )
     )
     throughput = Throughput(config.log_every * config.accumulate, flops, batches)
-    trainer = make_trainer(config, work, clock, keeper, average, throughput, done, processes)
+    trainer = make_trainer(config, checkpoint.gates, work, clock, keeper, average, throughput, done, processes)
     if trainer.is_global_zero:
         record(work, stream)
     dev_batches = eval_loader(

@@ -32,8 +32,23 @@ def gate_temperature(progress: float, config: GatesConfig) -> float:
     return config.temperature * (config.final_temperature / config.temperature) ** progress
 
 
-def anneal(gates: Gates, progress: float) -> None:
-    """Set what the gates need to know of the schedule for the next update."""
+def has_settled(progress: float, config: GatesConfig) -> bool:
+    """Whether gates have nothing left to learn: the noise is gone and a budget keeps the target, or a policy decides.
+
+    Under a threshold the penalty holds the target, to the end.  Modules in groups are never skipped while training: an
+    open part is a copy of its weights.
+    """
+    decided = config.policy != "learned" or gate_noise(progress, config) == 0
+    return decided and config.rule == "budget" and not config.groups
+
+
+def anneal(gates: Gates, progress: float, sharded: bool = False) -> None:
+    """Set what the gates need to know of the schedule for the next update.
+
+    Where the model is ``sharded`` no module is skipped: the processes gather a layer's gradients together, and what is
+    closed for the batch of one may be open for that of another.
+    """
     gates.noise = gate_noise(progress, gates.config)
     gates.temperature = gate_temperature(progress, gates.config)
     gates.ramp = penalty_scale(progress, gates.config)
+    gates.settled = has_settled(progress, gates.config) and not sharded

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lhotse.cut import Cut
 
@@ -49,13 +50,17 @@ def choose_what_trains(checkpoint: Checkpoint, config: TrainConfig) -> Adapters 
     return None if config.lora is None else Adapters(checkpoint.model, config.lora)
 
 
-def dense_teacher(config: TrainConfig, init: Path | None) -> DenseTeacher | None:
-    """The teacher of ``train.distill``; raises ConfigError where there is no checkpoint that could be it."""
+def dense_teacher(config: TrainConfig, init: Path | None, student: Any) -> DenseTeacher | None:
+    """The teacher of ``train.distill``, for a model of which what trains is chosen.
+
+    Raises:
+        ConfigError: there is no checkpoint that could be the teacher.
+    """
     if config.distill == 0.0:
         return None
     if init is None:
         raise ConfigError("train.distill needs a dense checkpoint to continue from, which is the teacher")
-    return DenseTeacher(init)
+    return DenseTeacher(init, student)
 
 
 def make_recombiner(

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Timer
 from lightning.pytorch.strategies import DDPStrategy
 
-from speechgate.config import TrainConfig
+from speechgate.config import GatesConfig, TrainConfig
 from speechgate.errors import ConfigError
 from speechgate.runinfo import pick_device
 from speechgate.training.checkpoints import Checkpoints, WholeFiles, validation_interval
@@ -22,6 +22,7 @@ from speechgate.training.watch import FiniteCheck, Throughput
 
 def make_trainer(
     config: TrainConfig,
+    gates: GatesConfig | None,
     work: Path,
     clock: Timer,
     keeper: Checkpoints,
@@ -62,7 +63,7 @@ def make_trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=processes.local,
         num_nodes=processes.nodes,
-        strategy=_strategy(config, processes.world),
+        strategy=_strategy(config, gates, processes.world),
         precision=precision,
         max_steps=config.updates,
         accumulate_grad_batches=config.accumulate,
@@ -80,10 +81,11 @@ def make_trainer(
     )
 
 
-def _strategy(config: TrainConfig, processes: int) -> Any:
+def _strategy(config: TrainConfig, gates: GatesConfig | None, processes: int) -> Any:
     if processes == 1:
         return "auto"
     if config.sharding == "fsdp":
         return ShardedStrategy(processes)
     one_branch = config.ctc_weight in (0.0, 1.0)  # then CTC's output layer or the decoder takes no part
-    return DDPStrategy(find_unused_parameters=one_branch)
+    skips = gates is not None and gates.rule == "budget"  # closed modules, once the gates have settled
+    return DDPStrategy(find_unused_parameters=one_branch or skips)

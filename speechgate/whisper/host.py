@@ -54,7 +54,7 @@ class WhisperHost(nn.Module):
             masked_BFM, _ = self.specaug(mel_BMF.transpose(1, 2), 2 * frames_B.to(mel_BMF.device))
             mel_BMF = masked_BFM.transpose(1, 2)
         x_BTD, mask_B11T = embed_frames(self.encoder, mel_BMF, frames_B)
-        x_BTD = F.dropout(x_BTD, self.encoder.dropout, self.training)
+        x_BTD = F.dropout(x_BTD, self.encoder.dropout, self.encoder.training)
         alike = bool((frames_B == frames_B[0]).all())
         for layer in self.encoder.layers:
             x_BTD = layer(x_BTD, None if alike else mask_B11T)

@@ -82,3 +82,42 @@ def test_speed_perturbation_in_mixed_precision_leaves_samples_in_single():
         loss = module.training_step(batch, 0)
     assert loss.isfinite()
     assert batch.speech_BN.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize("kind", ["dial", "local dial", "whole layers by budget", "shuffled"])
+def test_settled_gates_skip_and_train_the_open_modules_as_if_closed_ones_were_multiplied(kind, monkeypatch):
+    keys = {**KINDS, "whole layers by budget": {"rule": "budget", "granularity": "layer"}}[kind]
+    batch = random_batch([6_000, 4_000, 5_000], list(TASKS))
+    module = module_of(settle=0.4, **keys)
+    gates = module.model.gates
+    for predictor in gates.predictors.parameters():
+        torch.nn.init.normal_(predictor)
+    monkeypatch.setattr(TrainingModule, "progress", 0.9)
+    skipped = gradients(module, batch)
+    mask_BS = gates.mask_BS(len(batch))
+    assert 0 < float(mask_BS.float().mean()) < 1
+    assert gates.settled
+    assert not any(name.startswith("model.gates.") for name in skipped)
+    monkeypatch.setattr("speechgate.training.module.anneal", lambda gates, *_: setattr(gates, "settled", False))
+    gates.force(mask_BS)
+    multiplied = gradients(module, batch)
+    assert skipped.keys() <= multiplied.keys()
+    for name, value in multiplied.items():
+        torch.testing.assert_close(skipped.get(name, torch.zeros_like(value)), value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def gradients(module, batch):
+    """Of all parameters that have one."""
+    module.zero_grad()
+    torch.manual_seed(0)
+    module.training_step(replace(batch), 0).backward()
+    return {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_a_sharded_model_multiplies_to_the_end(monkeypatch):
+    module = module_of(**KINDS["dial"])
+    monkeypatch.setattr(TrainingModule, "progress", 0.9)
+    module.sharded = True
+    assert any(name.startswith("model.gates.") for name in gradients(module, random_batch([6_000], [TASKS[0]])))

@@ -111,13 +111,13 @@ def test_a_teacher_takes_its_share_of_the_loss_and_costs_nothing_where_the_two_a
     own_BLV, _ = model.decoder(
         *model.encode(batch.speech_BN, batch.speech_lengths), batch.decoder_in_BL, batch.decoder_in_lengths
     )
-    alike, parts, *_ = hybrid_loss(model, batch, 0.0, 0.25, own_BLV.detach())
+    alike, parts, *_ = hybrid_loss(model, batch, 0.0, 0.25, lambda *_: own_BLV.detach())
     assert float(parts["distill"]) == pytest.approx(0.0, abs=1e-5)
     assert alike.item() == pytest.approx(0.75 * float(parts["attention"]), rel=1e-4)
 
     certain_BLV = torch.full_like(own_BLV, -1e4)  # of the very tokens of the reference: then it is the cross-entropy
     certain_BLV.scatter_(2, batch.decoder_out_BL.clamp(min=0)[..., None], 0.0)
-    loss, parts, *_ = hybrid_loss(model, batch, 0.0, 1.0, certain_BLV)
+    loss, parts, *_ = hybrid_loss(model, batch, 0.0, 1.0, lambda *_: certain_BLV)
     plain = F.cross_entropy(own_BLV.flatten(0, 1), batch.decoder_out_BL.flatten(), ignore_index=IGNORE, reduction="sum")
     assert loss.item() == float(parts["distill"])
     assert loss.item() == pytest.approx(plain.item() / len(batch), rel=1e-4)

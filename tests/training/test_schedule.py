@@ -3,7 +3,14 @@ from dataclasses import replace
 import pytest
 
 from speechgate.config import GatesConfig, TrainConfig
-from speechgate.training.schedule import anneal, gate_noise, gate_temperature, learning_rate_scale, penalty_scale
+from speechgate.training.schedule import (
+    anneal,
+    gate_noise,
+    gate_temperature,
+    has_settled,
+    learning_rate_scale,
+    penalty_scale,
+)
 from tests.gates.gated import gated_model
 from tests.model.tiny import tiny_config
 
@@ -58,5 +65,21 @@ def test_gates_are_told_of_the_schedule():
     _, gates = gated_model(tiny_config(), temperature=1.0, final_temperature=0.25, ramp=0.4, settle=0.4)
     anneal(gates, 0.2)
     assert (gates.noise, gates.temperature, gates.ramp) == pytest.approx((1.0, 0.25**0.2, 0.5))
+    assert not gates.settled
     anneal(gates, 1.0)
     assert (gates.noise, gates.temperature, gates.ramp) == pytest.approx((0.0, 0.25, 1.0), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("config", "before", "after"),
+    [
+        (GatesConfig(settle=0.4, rule="budget"), False, True),
+        (GatesConfig(settle=0.4, rule="threshold"), False, False),
+        (GatesConfig(settle=0.0, rule="budget"), False, False),
+        (GatesConfig(settle=0.4, rule="budget", groups={"heads": 2}), False, False),
+        (GatesConfig(rule="budget", policy="random"), True, True),
+    ],
+)
+def test_gates_have_settled_when_nothing_is_left_to_learn(config, before, after):
+    assert has_settled(0.79, config) == before
+    assert has_settled(0.81, config) == after

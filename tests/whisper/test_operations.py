@@ -23,11 +23,11 @@ def folder(tmp_path_factory):
     return write_whisper(tmp_path_factory.mktemp("whisper"), encoder_layers=6, decoder_layers=6)
 
 
-def operations(folder, **gates: Any) -> Counter[str]:
+def operations(folder, settled: bool = False, **gates: Any) -> Counter[str]:
     """Of a loss and its gradients, in mixed precision."""
     model = WhisperHost(WhisperForConditionalGeneration.from_pretrained(folder), 0.1, None).train()
     if gates:
-        attach(model, GatesConfig(**gates), LANGUAGES)
+        attach(model, GatesConfig(**gates), LANGUAGES).settled = settled
     batch = random_batch([16_000, 14_000, 15_000], list(TASKS))
     with Operations() as counted:
         with torch.autocast("cpu", torch.bfloat16):
@@ -53,3 +53,9 @@ def operations(folder, **gates: Any) -> Counter[str]:
 def test_gates_add_few_operations(folder, gates, most):
     added = operations(folder, **gates).total() - operations(folder).total()
     assert added <= most
+
+
+def test_a_step_is_shorter_than_a_dense_one_once_gates_have_settled(folder):
+    half = {"rule": "budget", "stack": "decoder", "target": 0.5, "context": ("task",)}
+    dense = operations(folder).total()
+    assert operations(folder, settled=True, **half).total() < 0.9 * dense < operations(folder, **half).total()
