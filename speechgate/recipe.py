@@ -8,7 +8,7 @@ recipes/<corpus>/pretrained/        the small dense checkpoint that comes with t
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -118,17 +118,24 @@ class Recipe:
     def _indexes(self, split: str) -> dict[str, ManifestIndex]:
         return {name: index_manifest(path) for name, path in self.manifests(split).items()}
 
-    def cuts(self, split: str) -> list[Cut] | LargeCuts:
+    def cuts(self, split: str, repeat: Mapping[str, int] | None = None) -> list[Cut] | LargeCuts:
         """The cuts of a split: in memory, or as a stream where they are many.
 
+        Args:
+            repeat: how often the cuts of a corpus come, by its name; once where it is not named.
+
         Raises:
-            ConfigError: no such split.
+            ConfigError: no such split, or a corpus to repeat that is not trained on.
             ManifestError: the corpus is not prepared, or a cut is not what it should be.
         """
         indexes = self._indexes(split)
         views = [CorpusView(name, named=len(self.corpora) > 1) for name in indexes]
-        cuts = LargeCuts(list(indexes.values()), views if any(view.changes_anything for view in views) else ())
-        return cuts if sum(index.cuts for index in indexes.values()) > LARGE else list(cuts)
+        if unknown := set(repeat or ()) - set(indexes):
+            raise ConfigError(f"train.repeat: {unknown.pop()!r} is not trained on here, only: {', '.join(indexes)}")
+        times = [(repeat or {}).get(name, 1) for name in indexes]
+        shown = views if any(view.changes_anything for view in views) else ()
+        cuts = LargeCuts(list(indexes.values()), shown, times)
+        return cuts if cuts.count > LARGE else list(cuts)
 
     def available_tasks(self) -> list[Task]:
         """ASR in every language of the training manifests, and ST into each corpus's targets."""
@@ -213,7 +220,10 @@ class Recipe:
         tasks = parse_tasks(kinds or experiment.tasks, languages, self.available_tasks())
         if experiment.init is not None and init is None:
             init = self.folder_of(experiment.init, kinds, languages)
-        cuts: dict[str, Iterable[Cut]] = {split: self.cuts(split) for split in ("train", "dev")}
+        cuts: dict[str, Iterable[Cut]] = {
+            "train": self.cuts("train", experiment.train.repeat),
+            "dev": self.cuts("dev"),
+        }
         folder = folder or self.home_of(kinds, languages) / experiment.name
         with naming(folder):
             return train(experiment, tasks, cuts, self.tokenizer(), folder, init)

@@ -1,6 +1,6 @@
 """The configuration of a training run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from speechgate.config.reading import choices
 from speechgate.errors import ConfigError
@@ -74,7 +74,8 @@ class TrainConfig:
     """One training run.
 
     ``max_duration`` is seconds of audio a batch, ``max_seconds`` the longest recording used.  ``max_minutes`` (0: no
-    limit) ends the run by the clock, its schedules hurried along.  ``cache`` recordings are kept decoded in memory
+    limit) ends the run by the clock, its schedules hurried along.  ``repeat`` says how many times a corpus of the mix
+    counts, by its name: {prompts: 4}.  ``cache`` recordings are kept decoded in memory
     by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
     ``recombine`` is the share of ASR examples replaced by words of other recordings (see data/recombine.py); it needs
     a checkpoint to continue from, whose CTC finds the words.  ``noise`` and ``reverb`` are added to examples as they
@@ -106,6 +107,7 @@ class TrainConfig:
     lora: LoraConfig | None = None
     layer_decay: float = 1.0
     task_temperature: float = 2.0
+    repeat: dict[str, int] = field(default_factory=dict)
     ctc_weight: float = 0.3
     learning_rate: float = 1e-3
     warmup: int = 200
@@ -141,6 +143,9 @@ class TrainConfig:
         for name in ("updates", "accumulate", "checkpoint_every", "validate_every", "log_every", "average"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: give at least 1")
+        for corpus, times in self.repeat.items():
+            if not isinstance(times, int) or times < 1:
+                raise ConfigError(f"train.repeat.{corpus} is {times}: give a whole number of times, at least 1")
         if not 0.0 < self.layer_decay <= 1.0 or not 0.0 < self.ema_decay < 1.0:
             raise ConfigError(
                 "train.layer_decay and train.ema_decay are factors: 0 < layer_decay <= 1, 0 < ema_decay < 1"

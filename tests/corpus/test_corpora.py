@@ -103,9 +103,8 @@ def test_one_training_over_a_mix(corpora: tuple[Path, dict[str, Expected]], tmp_
     ids = [cut.id for cut in recipe.cuts("train")]
     assert {id_.partition("/")[0] for id_ in ids} == {"covost2", "mtedx"}
     assert len(set(ids)) == 8
-    folder = recipe.train(
-        load_experiment("debug", ["train.updates=2", "train.validate_every=2"]), ["asr", "st"], ["fr"]
-    )
+    short = ["train.updates=2", "train.validate_every=2"]
+    folder = recipe.train(load_experiment("debug", [*short, "train.repeat.mtedx=3"]), ["asr", "st"], ["fr"])
     assert folder == tmp_path / "covost2+mtedx" / "asr_st_fra" / "debug"
     assert recipe.held_out("test") == ["covost2_test", "mtedx_test"]
     assert {cut.supervisions[0].language for cut in recipe.cuts("mtedx_test")} == {"spa"}
@@ -113,6 +112,8 @@ def test_one_training_over_a_mix(corpora: tuple[Path, dict[str, Expected]], tmp_
         decode(recipe, folder)
     with pytest.raises(ConfigError, match="split: 'tset' is not known; did you mean 'test'"):
         recipe.cuts("tset")
+    with pytest.raises(ConfigError, match="'mtedz' is not trained on here, only: covost2, mtedx"):
+        recipe.train(load_experiment("debug", [*short, "train.repeat.mtedz=3"]))
 
 
 def test_a_mix_finds_leaks_between_its_corpora(corpora: tuple[Path, dict[str, Expected]], tmp_path: Path) -> None:

@@ -91,3 +91,17 @@ def test_a_mix_interleaves_and_names_its_corpora(manifest: Path, tmp_path: Path)
     russian = [cut.id for cut in cuts.of_language("rus") if cut.supervisions[0].language == "rus"]
     assert Counter(id_[:2] for id_ in russian) == {"a/": 30, "b/": 30}
     assert len({id_[:2] for id_ in russian[:15]}) == 2
+
+
+def test_a_corpus_of_a_mix_comes_as_often_as_it_is_to_be_repeated(manifest: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "cuts_train.jsonl.gz"
+    write_cuts(list(read_cuts(manifest)), other)
+    views = [CorpusView(name, named=True) for name in ("a", "b")]
+    cuts = LargeCuts([index_manifest(manifest, large=20), index_manifest(other)], views, [1, 3])
+    assert cuts.count == 4 * 40
+    counted = Counter(cut.id for cut in cuts)
+    assert {times for id_, times in counted.items() if id_.startswith("b/")} == {3}
+    russian = [cut.id for cut in cuts.of_language("rus") if cut.supervisions[0].language == "rus"]
+    assert Counter(id_[:2] for id_ in russian) == {"a/": 30, "b/": 90}
+    once = LargeCuts(cuts.indexes[:1]).seconds_of(ITALIAN, 0.0, 30.0)
+    assert cuts.seconds_of(ITALIAN, 0.0, 30.0) == 4 * once
