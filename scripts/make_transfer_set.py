@@ -9,111 +9,29 @@ own:
     python scripts/make_transfer_set.py speak TEXTS OUT            # audio and train.tsv, dev.tsv, test.tsv
     speechgate prepare --corpus own --source OUT
 
-SOURCE is searched for programs' messages in gettext's format (es/LC_MESSAGES/*.mo, as in /usr/share/locale), which are
-translated from English, and for Debian's package descriptions (Translation-es as apt keeps them).  Any other TEXTS do:
-a sentence a line, and its English translation after a tab where there is one.
+SOURCE may have pairs of sentences as learners' exports of Tatoeba have them (spa.txt: English, tab, Spanish), plain
+sentences (es.txt: one a line, its English after a tab where there is one), programs' messages in gettext's format
+(es/LC_MESSAGES/*.mo, as in /usr/share/locale), which are translated from English, and Debian's package descriptions
+(Translation-es as apt keeps them).  TEXTS begin with the sentences that cover most words.  Name the manifests or texts
+of your dev and test sets after --without, and none of their sentences is taken.
 """
 
 import argparse
 import csv
 import random
-import re
 import shutil
-import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import track
+from transfer_sentences import write_sentences
 
-LETTERS = {
-    "en": "a-zA-Z'",
-    "es": "a-záéíóúüñA-ZÁÉÍÓÚÜÑ",
-    "fr": "a-zàâçéèêëîïôùûœA-ZÀÂÇÉÈÊËÎÏÔÙÛŒ'’",
-    "it": "a-zàèéìòùA-ZÀÈÉÌÒÙ'’",
-    "ru": "а-яёА-ЯЁ",
-}
-COMMON = {
-    "en": "the a of to is for and this with",
-    "es": "de la el que para en los un una",
-    "fr": "de la le les des un une pour est du",
-    "it": "di il la per un una che del con",
-    "ru": "и в для на с из это не по",
-}
 ESPEAK = {"en": ("en-us", "en-gb"), "es": ("es", "es-419"), "fr": ("fr-fr",), "it": ("it",), "ru": ("ru",)}
 VARIANTS = ("", "+m1", "+m3", "+m4", "+m7", "+f1", "+f2", "+f3", "+f4")
 PICO = {"en": ("en-US", "en-GB"), "es": ("es-ES",), "fr": ("fr-FR",), "it": ("it-IT",)}
-WORDS = range(3, 14)  # of a sentence
-
-
-def is_plain(sentence: str, language: str) -> bool:
-    """Few words, no numbers, signs or names of programs, and clearly of the language."""
-    letters, words = LETTERS[language], sentence.split()
-    return (
-        len(words) in WORDS
-        and re.fullmatch(rf"[{letters}]+(?:[ ,]+[{letters}]+)*[.!?]?", sentence) is not None
-        and sum(word.lower().strip(",.") in COMMON[language].split() for word in words) >= max(1, len(words) // 6)
-        and sum(word[0].isupper() for word in words[1:]) <= 1
-    )
-
-
-def described(descriptions: str, language: str) -> set[str]:
-    """The plain sentences of a Translation file."""
-    found = set()
-    for paragraph in re.split(r"\n\s*\.\n|\nPackage: |\n\n", descriptions):
-        lines = paragraph.split("\n")
-        titles = [
-            line.split(": ", 1)[1]
-            for line in lines
-            if line.startswith("Description-") and ": " in line and not line.startswith("Description-md5")
-        ]
-        prose = " ".join(line.strip() for line in lines if line.startswith(" ") and not re.match(r"\s+[-*•o]", line))
-        for each in titles + re.split(r"(?<=[.!?])\s+", prose):
-            if is_plain(sentence := each.strip(), language):
-                found.add(sentence)
-    return found
-
-
-def messages(catalogue: bytes) -> Iterator[tuple[str, str]]:
-    """English and translation of every message of a .mo file (GNU gettext manual, "The Format of GNU MO Files")."""
-    order = "<" if catalogue[:4] == b"\xde\x12\x04\x95" else ">"
-    count, english, translated = struct.unpack(f"{order}3I", catalogue[8:20])
-    for number in range(count):
-        pair = []
-        for table in (english, translated):
-            length, start = struct.unpack_from(f"{order}2I", catalogue, table + 8 * number)
-            text = catalogue[start : start + length].split(b"\x00")[0]  # the singular
-            pair.append(re.sub("[_&]", "", text.split(b"\x04")[-1].decode("utf-8", "replace")).strip())
-        yield pair[0], pair[1]
-
-
-def write_sentences(source: Path, texts: Path, count: int) -> None:
-    """``count`` sentences a language, or as many as there are, in an order that is always the same."""
-    rng = random.Random(7)
-    texts.mkdir(parents=True, exist_ok=True)
-    for language in LETTERS:
-        found: dict[str, str] = {}  # to English, where that is known
-        for file in source.glob(f"*_main_i18n_Translation-{language}*"):
-            read = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", file], capture_output=True, check=True)
-            found |= dict.fromkeys(described(read.stdout.decode(), language), "")
-        for file in sorted(source.rglob(f"{language if language != 'en' else '*'}/LC_MESSAGES/*.mo")):
-            for english, translated in messages(file.read_bytes()):
-                spoken = english if language == "en" else translated
-                if is_plain(spoken, language):
-                    known = language != "en" and is_plain(english, "en")
-                    found[spoken] = english if known else found.get(spoken, "")
-        if not found:
-            sys.exit(
-                f"{source} has neither {language}/LC_MESSAGES/*.mo nor *_main_i18n_Translation-{language}: "
-                "name /usr/share/locale, or set Acquire::Languages, run apt-get update and name apt's lists"
-            )
-        lines = sorted(f"{sentence}\t{english}".strip() for sentence, english in found.items())
-        rng.shuffle(lines)
-        (texts / f"{language}.txt").write_text("\n".join(lines[:count]) + "\n", encoding="utf-8")
-        print(f"{language}: {min(count, len(lines))} of {len(lines)} sentences")
 
 
 @dataclass(frozen=True)
@@ -189,9 +107,14 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=720, help="sentences a language")
+    parser.add_argument("--without", type=Path, nargs="+", default=[], help="step sentences: dev and test, not to take")
     arguments = parser.parse_args()
-    step = write_sentences if arguments.step == "sentences" else speak
-    step(arguments.source, arguments.out, arguments.count)
+    if arguments.step == "sentences":
+        write_sentences(arguments.source, arguments.out, arguments.count, arguments.without)
+    elif arguments.without:
+        parser.error("--without is of the step `sentences`: `speak` speaks all that TEXTS have")
+    else:
+        speak(arguments.source, arguments.out, arguments.count)
 
 
 if __name__ == "__main__":

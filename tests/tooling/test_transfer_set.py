@@ -1,6 +1,8 @@
 """scripts/make_transfer_set.py: which sentences it takes, and what it says of them; a stand-in for espeak-ng speaks."""
 
 import csv
+import gzip
+import json
 import struct
 import subprocess
 import sys
@@ -45,9 +47,9 @@ def write_catalogue(path: Path, messages: dict[str, str], order: str = "<") -> N
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import make_transfer_set
+    import transfer_sentences
 
-    return make_transfer_set
+    return transfer_sentences
 
 
 def test_sentences_are_plain_and_of_the_language(script) -> None:
@@ -82,6 +84,50 @@ def test_messages_of_programs_come_with_their_english(script, tmp_path: Path, or
         "Salir de la aplicación\tQuit the program now",
     ]
     assert "Please give the name of the file." in (tmp_path / "texts" / "en.txt").read_text().splitlines()
+
+
+def test_pairs_and_plain_sentences_are_read_and_held_out_ones_are_not_taken(script, tmp_path: Path) -> None:
+    source, texts = tmp_path / "source", tmp_path / "texts"
+    source.mkdir()
+    for language in ("en", "es", "it", "ru"):
+        letter = "ж" if language == "ru" else "x"
+        (source / f"{language}.txt").write_text("".join(f"{letter * n} {letter} {letter}\n" for n in range(1, 4)))
+    (source / "fra.txt").write_text(
+        "How are you today?\tComment allez-vous ?\tCC-BY\n"  # two words are too few
+        "Where did you park?\tOù vous êtes-vous garé ?\tCC-BY 2.0\n"
+        "I have 3 cats.\tJ'ai trois petits chats.\n"  # spoken without its English, which has a number
+        "Call us tomorrow.\tAppelez-nous donc demain.\n"
+        "Nobody was there.\tPersonne n'était là.\n"
+    )
+    (source / "fr.txt").write_text("Il appelle sa mère.\tHe calls his mother.\nElle a 3 ans.\n")
+    cut = {"supervisions": [{"text": "Nemo", "custom": {"translated_text": {"eng": "nobody was there"}}}]}
+    with gzip.open(tmp_path / "cuts_test.jsonl.gz", "wt") as file:
+        file.write(json.dumps(cut) + "\n")
+    (tmp_path / "dev.txt").write_text("APPELEZ NOUS donc, demain\n")
+    held_out = (tmp_path / "cuts_test.jsonl.gz", tmp_path / "dev.txt")
+    done = run("sentences", source, texts, "--without", *held_out, path="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert "fr: 3 of 3 sentences, 2 with English; 2 left out" in done.stdout
+    assert sorted((texts / "fr.txt").read_text().splitlines()) == [
+        "Il appelle sa mère.\tHe calls his mother.",
+        "J'ai trois petits chats.",
+        "Où vous êtes-vous garé?\tWhere did you park?",
+    ]
+    english = (texts / "en.txt").read_text().splitlines()
+    assert "Where did you park?" in english
+    assert "Nobody was there." not in english
+
+
+def test_the_first_sentences_cover_the_common_words(script) -> None:
+    sentences = [f"the same old {word}" for word in ("song", "song", "song", "dog", "dog", "cat", "cat", "rarity")]
+    sentences = [f"{sentence} {'x' * number}".strip() for number, sentence in enumerate(sentences)]
+    ordered = script.by_words(sentences)
+    assert sorted(ordered) == sorted(sentences)
+    assert [sentence.split()[3] for sentence in ordered] == [
+        *("song", "cat", "dog"),  # common words first, each once
+        *("song", "cat", "dog", "song"),  # a second time, a third
+        "rarity",  # a word of a single sentence covers nothing
+    ]
 
 
 def run(*arguments: Path | str, path: str) -> subprocess.CompletedProcess[str]:
@@ -134,7 +180,7 @@ def test_pico_speaks_about_half_where_it_is_installed(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     lists = run("sentences", tmp_path, tmp_path / "texts", path="/usr/bin:/bin")
-    assert (lists.returncode, "nor *_main_i18n_Translation-en" in lists.stderr) == (1, True)
+    assert (lists.returncode, "*_main_i18n_Translation-en" in lists.stderr) == (1, True)
     texts = run("speak", tmp_path, tmp_path / "out", path="/usr/bin:/bin")
     assert (texts.returncode, "has no en.txt, es.txt, fr.txt, it.txt, ru.txt" in texts.stderr) == (1, True)
     speaker = run("speak", write_texts(tmp_path / "all"), tmp_path / "out", path=str(tmp_path))
