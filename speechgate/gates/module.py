@@ -14,14 +14,14 @@ from torch.utils.hooks import RemovableHandle
 
 from speechgate.config import GatesConfig
 from speechgate.errors import ConfigError
-from speechgate.gates.allocation import GOLDEN
 from speechgate.gates.context import Context
 from speechgate.gates.decision import Sampling, decide_gates
 from speechgate.gates.policies import fixed_scores, layer_order
 from speechgate.gates.predictor import GlobalPredictor, LocalPredictor
+from speechgate.gates.shares import Shares
 from speechgate.gates.sites import GateSite, Stack, groups_of, list_sites, stacks_of
 from speechgate.gates.state import GateState
-from speechgate.gates.targets import check_targets, site_costs, target_of, threshold_of
+from speechgate.gates.targets import check_targets, site_costs, threshold_of
 from speechgate.gates.transfer import send
 from speechgate.task import Task
 
@@ -56,8 +56,7 @@ class Gates(nn.Module):
         self.counted_BS: dict[str, Tensor] = {}
         self.scores: dict[str, list[Tensor]] = {}
         self.forced: Tensor | None = None
-        self._budget = config.target
-        self._drawn_B: Tensor | None = None
+        self._shares = Shares(config)
         self._thresholds_B1: dict[str, Tensor] = {}
         self._decided: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.cost_S: Tensor
@@ -93,18 +92,11 @@ class Gates(nn.Module):
     @property
     def budget(self) -> float:
         """The share to skip at inference, for gates with a budget dial; ``target`` until it is set."""
-        return self._budget
+        return self._shares.dial
 
     @budget.setter
     def budget(self, share: float) -> None:
-        if not self.config.budget:
-            raise ConfigError("these gates have no dial: train with gates.budget to choose the sparsity at inference")
-        low, high = self.config.budget
-        if not low <= share <= high:
-            raise ConfigError(
-                f"sparsity {share:g} is outside the range {low:g} to {high:g} that the dial was trained for"
-            )
-        self._budget = share
+        self._shares.turn(share)
 
     def sites_of(self, stack: str) -> list[int]:
         """The positions in ``sites`` of one stack's gates."""
@@ -124,12 +116,7 @@ class Gates(nn.Module):
         self.context = context if isinstance(context, Context) else Context(tasks=context)
         self.gates_BS, self.counted_BS, self.scores, self._thresholds_B1 = {}, {}, {}, {}
         self.state.clear()
-        self._drawn_B = None
-        if self.config.budget and self.training:
-            # one draw for each of B equal parts of the range, so that every batch sees all of it
-            low, high = self.config.budget
-            size = len(self.context.tasks)
-            self._drawn_B = low + (high - low) * (torch.randperm(size) + torch.rand(size)) / max(1, size)
+        self._shares.begin(len(self.context.tasks), self.training)
 
     def force(self, open_BS: Tensor | None) -> None:
         """Use these gates, (B or 1, S) over all sites, instead of the predictor's, until called with None."""
@@ -176,7 +163,7 @@ class Gates(nn.Module):
         context_BC = predictor.context(self.context, x_BTD, mask_BT, closed_B)
         self._decided[stack] = []
         decide_layer = partial(self._decide_layer, stack, context_BC, closed_B, dither_LB)
-        self.state.decide_by(stack, decide_layer, skip=not self.learning)
+        self.state.decide_by(stack, decide_layer, skip=not self.learning, whole=self.training)
         return None
 
     def mask_BS(self, batch: int) -> Tensor:
@@ -202,20 +189,8 @@ class Gates(nn.Module):
         count = self.layers[stack] if self.config.scope == "local" else 1
         if self.config.rule == "threshold":
             return None, [None] * count
-        if self._drawn_B is not None:
-            share_B = self._drawn_B
-        elif self.config.budget:
-            share_B = torch.full((len(self.context.tasks),), self._budget)
-        else:
-            share_B = torch.tensor([target_of(self.config, stack, task) for task in self.context.tasks])
-        if self.training:
-            share_B, dither_B = share_B * self.ramp, torch.rand_like(share_B)
-        else:
-            given_B = self.context.dither_B
-            dither_B = torch.full_like(share_B, 0.5) if given_B is None else given_B.to(share_B)
-        # layers round differently, so that an utterance as a whole keeps to its budget
-        dithers = [dither_B, *((dither_B + layer * GOLDEN).remainder(1.0) for layer in range(1, count))]
-        closed_B, *dither_LB = send(torch.stack([share_B, *dithers]), device).unbind()
+        shares = self._shares.of(stack, self.context, count, self.ramp, self.training)
+        closed_B, *dither_LB = send(torch.stack(list(shares)), device).unbind()
         return closed_B, dither_LB
 
     def _part_of(self, values_S: Tensor, stack: str) -> Tensor:
@@ -259,7 +234,7 @@ class Gates(nn.Module):
     def _put_in_force(self, stack: str, gates_BS: Tensor, counted_BS: Tensor) -> Tensor:
         self.gates_BS[stack], self.counted_BS[stack] = gates_BS, counted_BS
         layered_BLK = gates_BS.unflatten(1, (-1, self._per_layer[stack]))
-        self.state.set(stack, layered_BLK, skip=not self.learning)
+        self.state.set(stack, layered_BLK, skip=not self.learning, whole=self.training)
         return gates_BS
 
     def _decide_layer(

@@ -17,26 +17,29 @@ class GateState:
     """The gates in force for the batch at hand; empty for a stack that is not gated.
 
     ``skip`` chooses between multiplying every module's output by its gate, which tells closed gates what they would
-    add (while gates learn), and running a module on the rows with an open gate alone (once they have settled, and at
-    inference).
+    add (while gates learn), and running a module on the rows with an open gate alone (inference).  Where batches stay
+    ``whole``, a module runs on all rows or none: to part them and join them again, gradients too, takes longer on a GPU
+    than what it saves (training with settled gates).
     A stack's gates are either ``set`` before it runs, or decided layer by layer as each asks (``decide_by``).
     """
 
     def __init__(self) -> None:
-        self.skip = False
+        self.skip, self.whole = False, False
         self.slices = Slices()
         self._deciders: dict[str, Callable[[int, Tensor, Tensor | None], Tensor]] = {}
         self._gates: dict[str, list[list[Gate]]] = {}
 
-    def set(self, stack: str, gates_BLK: Tensor, skip: bool) -> None:
+    def set(self, stack: str, gates_BLK: Tensor, skip: bool, whole: bool = False) -> None:
         """Put gates in force: (B, L layers, K) floats, or booleans where ``skip``; B may be 1 for any batch."""
-        self.skip = skip
+        self.skip, self.whole = skip, whole
         self._deciders.pop(stack, None)
         self._gates[stack] = self._each(gates_BLK)
 
-    def decide_by(self, stack: str, decide: Callable[[int, Tensor, Tensor | None], Tensor], skip: bool) -> None:
+    def decide_by(
+        self, stack: str, decide: Callable[[int, Tensor, Tensor | None], Tensor], skip: bool, whole: bool = False
+    ) -> None:
         """Let ``decide(layer, x_BTD, mask)`` give the gates (B, K) of each layer from the layer's own input."""
-        self.skip = skip
+        self.skip, self.whole = skip, whole
         self._gates.pop(stack, None)
         self._deciders[stack] = decide
 
@@ -58,9 +61,16 @@ class GateState:
 
         A training step on a GPU is as long as its number of small operations, so that what all gates need is done once.
         """
-        if self.skip:
+        if self.skip and not self.whole:
             return [[Gate(rows=rows) for rows in layer] for layer in _rows(gates_BLK)]
-        gates = [Gate(factor_B11=gate_B11) for gate_B11 in gates_BLK.flatten(1)[..., None, None].unbind(1)]
+        values_BLK = gates_BLK.float() if self.skip else gates_BLK
+        gates = [Gate(factor_B11=gate_B11) for gate_B11 in values_BLK.flatten(1)[..., None, None].unbind(1)]
+        if self.skip:
+            counts = gates_BLK.flatten(1).sum(0).tolist()
+            gates = [
+                Gate(rows=count > 0) if count in (0, len(gates_BLK)) else gate
+                for gate, count in zip(gates, counts, strict=True)
+            ]
         kinds = gates_BLK.size(2)
         return [gates[first : first + kinds] for first in range(0, len(gates), kinds)]
 
@@ -89,10 +99,12 @@ class Gate:
         """Open where either is: 1 - (1 - a)(1 - b)."""
         if self.factor_B11 is not None and other.factor_B11 is not None:
             return Gate(factor_B11=1 - (1 - self.factor_B11) * (1 - other.factor_B11))
-        if isinstance(self.rows, bool):
+        if self.factor_B11 is None and isinstance(self.rows, bool):
             return self if self.rows else other
-        if isinstance(other.rows, bool):
+        if other.factor_B11 is None and isinstance(other.rows, bool):
             return other if other.rows else self
+        assert isinstance(self.rows, Tensor)  # where a batch is parted there are no factors
+        assert isinstance(other.rows, Tensor)
         return Gate(rows=torch.cat([self.rows, other.rows]).unique())
 
     def add(self, x_BTD: Tensor, branch: Callable[..., Tensor], *inputs_B: Tensor | None) -> Tensor:

@@ -73,6 +73,8 @@ def train_on_values(values: dict[Task, torch.Tensor], updates: int = 250, **keys
     tasks = list(values) * (12 // len(values))
     for update in range(updates):
         anneal(gates, update / updates)
+        if gates.settled:
+            break
         gates.set_context(tasks)
         gates.decide("encoder", x_BTD, mask_BT)
         value_BS = torch.stack([values[task] for task in tasks])

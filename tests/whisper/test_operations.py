@@ -59,3 +59,8 @@ def test_a_step_is_shorter_than_a_dense_one_once_gates_have_settled(folder):
     half = {"rule": "budget", "stack": "decoder", "target": 0.5, "context": ("task",)}
     dense = operations(folder).total()
     assert operations(folder, settled=True, **half).total() < 0.9 * dense < operations(folder, **half).total()
+
+
+def test_a_step_with_a_dial_is_shorter_too_though_every_row_closes_other_modules(folder):
+    dial = {"rule": "budget", "stack": "decoder", "budget": (0.0, 0.9), "context": ("task", "budget")}
+    assert operations(folder, settled=True, **dial).total() < operations(folder, **dial).total()
