@@ -93,7 +93,12 @@ def found_in(source: Path, language: str) -> dict[str, str]:
                 found[spoken] = english if known else found.get(spoken, "")
     pairs = [line.split("\t") for line in lines_of(source / f"{language}.txt")]
     for code in ISO_639_3.values() if language == "en" else [ISO_639_3[language]]:
-        for english, other, *_ in (line.split("\t") for line in lines_of(source / f"{code}.txt")):
+        for number, line in enumerate(lines_of(file := source / f"{code}.txt"), start=1):
+            if "\t" not in line:
+                sys.exit(
+                    f"{file}, line {number}: no tab; a line is English, a tab and the sentence in the other language"
+                )
+            english, other, *_ = line.split("\t")
             pairs.append([english] if language == "en" else [other, english])
     for sentence, *translation in pairs:
         spoken = re.sub(r"\s+([!?])", r"\1", sentence).strip()  # the space of French typography
@@ -111,13 +116,15 @@ def held_out(files: Iterable[Path]) -> set[str]:
     """The words of every sentence, spoken or translated, of texts (a sentence a line) and of manifests of cuts."""
     told: list[str] = []
     for file in files:
+        if not file.is_file():
+            sys.exit(f"--without: there is no {file}")
         if ".jsonl" not in file.suffixes:
             told += file.read_text(encoding="utf-8").splitlines()
             continue
         manifest = file.read_bytes()
         for line in (gzip.decompress(manifest) if file.suffix == ".gz" else manifest).splitlines():
             for supervision in json.loads(line)["supervisions"]:
-                translations = supervision.get("custom", {}).get("translated_text", {})
+                translations = (supervision.get("custom") or {}).get("translated_text", {})
                 told += [supervision["text"], *translations.values()]
     return {" ".join(words_of(sentence)) for sentence in told}
 

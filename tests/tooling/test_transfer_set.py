@@ -186,3 +186,28 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     speaker = run("speak", write_texts(tmp_path / "all"), tmp_path / "out", path=str(tmp_path))
     assert (speaker.returncode, "espeak-ng is not installed" in speaker.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "without", "message"),
+    [
+        ({"fra.txt": "Good day to you.\tBonjour à vous.\nno tab here\n"}, (), "fra.txt, line 2: no tab"),
+        ({"fr.txt": "Bonjour à vous tous.\n"}, ("gone.txt",), "--without: there is no"),
+    ],
+)
+def test_a_bad_source_ends_in_one_line_that_names_it(tmp_path, files, without, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    given = [tmp_path / name for name in without]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "sentences",
+        tmp_path,
+        tmp_path / "texts",
+        *(["--without", *given] if given else []),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
