@@ -34,7 +34,7 @@ class Gates(nn.Module):
     Attributes:
         sites: all sites of the model; recorded masks follow this order.
         noise, temperature, ramp, settled: of the training schedule; see ``speechgate.training.schedule.anneal``.
-            Once ``settled``, gates learn no more: training decides and skips as inference does.
+            Once ``settled``, gates learn no more: training decides as inference does, and skips what a batch closes.
         gates_BS: what the last forward pass used for each gated stack; carries gradients while training.
         counted_BS: what the sparsity penalty counts as open; ``gates_BS`` but for the hard-concrete estimator.
         scores: of each decision of the last forward pass, (B, decisions) for the stack or for each of its layers.

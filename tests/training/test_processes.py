@@ -21,14 +21,17 @@ from tests.training.faults import finish, prepare, result, start_two
 # What is drawn at random differs between the processes, on purpose: here nothing is.  Half of the modules are closed,
 # always the same: they take no part.
 CLOSED = ("gates.policy=random", "gates.rule=budget", "gates.ramp=0.0", "gates.target=0.5")
-PLAIN = ("train.speed_perturb=[]", "model.encoder.dropout_rate=0.0", "train.average=1", *CLOSED)
+PLAIN = ("train.speed_perturb=[]", "model.encoder.dropout_rate=0.0", "train.average=1")
 
 
 @pytest.mark.timeout(200)
-def test_two_processes_with_half_the_batch_agree_with_one_and_stop_and_resume_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gates", [("gates=null",), CLOSED], ids=["dense", "half closed"])
+def test_two_processes_with_half_the_batch_agree_with_one_and_stop_and_resume_together(
+    tmp_path: Path, gates: tuple[str, ...]
+) -> None:
     prepare(tmp_path)
-    assert finish(tmp_path, "one", (*PLAIN, "train.accumulate=2")) == 0
-    recomputed = (*PLAIN, "train.activation_checkpointing=true")
+    assert finish(tmp_path, "one", (*PLAIN, *gates, "train.accumulate=2")) == 0
+    recomputed = (*PLAIN, *gates, "train.activation_checkpointing=true")
     stopped(tmp_path, "two", recomputed)
     finished(tmp_path, "two", recomputed)
     require_alike(tmp_path, "one", "two", tolerance=2e-3)
