@@ -77,7 +77,8 @@ class TrainConfig:
     limit) ends the run by the clock, its schedules hurried along.  ``repeat`` says how many times a corpus of the mix
     counts, by its name: {prompts: 4}.  ``cache`` recordings are kept decoded in memory
     by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
-    ``recombine`` is the share of ASR examples replaced by words of other recordings (see data/recombine.py); it needs
+    ``join`` is the share of examples that others of their task follow, up to at most ``max_seconds`` (data/join.py).
+    ``recombine`` is the share of ASR examples replaced by words of other recordings (data/recombine.py); it needs
     a checkpoint to continue from, whose CTC finds the words.  ``noise`` and ``reverb`` are added to examples as they
     are loaded (data/augment.py); ``speed_perturb`` are the speeds that a batch is played at, drawn on the device.
     ``freeze`` names parameters that keep their values by patterns such as "encoder.*"; ``lora`` trains adapters
@@ -116,6 +117,7 @@ class TrainConfig:
     clip: float = 1.0
     precision: str = "auto"
     speed_perturb: tuple[float, ...] = ()
+    join: float = 0.0
     recombine: float = 0.0
     noise: NoiseConfig | None = None
     reverb: ReverbConfig | None = None
@@ -143,6 +145,9 @@ class TrainConfig:
         for name in ("updates", "accumulate", "checkpoint_every", "validate_every", "log_every", "average"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: give at least 1")
+        for name, share in (("join", self.join), ("recombine", self.recombine)):
+            if not 0.0 <= share <= 1.0:
+                raise ConfigError(f"train.{name} is {share}: the share of the examples, 0 to 1")
         for corpus, times in self.repeat.items():
             if not isinstance(times, int) or times < 1:
                 raise ConfigError(f"train.repeat.{corpus} is {times}: give a whole number of times, at least 1")

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from speechgate.data.augment import Augmentation
-from speechgate.data.recombine import Recombiner, load_chain
+from speechgate.data.chain import load_chain
+from speechgate.data.recombine import Recombiner
 from speechgate.data.shar import in_memory
 from speechgate.data.tasks import reference
 from speechgate.data.vectors import load_vectors

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from speechgate.config import TrainConfig
 from speechgate.data.augment import Augmentation
 from speechgate.data.batch import ExampleDataset
+from speechgate.data.join import joined
 from speechgate.data.recombine import Recombiner
 from speechgate.data.tasks import as_example, expand, expanded, has_task
 from speechgate.errors import ManifestError
@@ -75,7 +76,8 @@ def train_sampler(
     """An endless sampler of the examples of a batch: tasks by temperature, similar lengths together."""
     weights = mixing_weights(seconds, config.task_temperature)
     # A set in memory is shuffled as a whole, whatever the buffer.
-    streams = [each.shuffle(random.Random(config.seed), buffer_size=SHUFFLE_BUFFER).repeat() for each in sets]
+    orders = [each.shuffle(random.Random(config.seed), buffer_size=SHUFFLE_BUFFER).repeat() for each in sets]
+    streams = [joined(each, config) for each in orders]
     mixed = CutSet.mux(*streams, weights=weights, seed=config.seed) if len(streams) > 1 else streams[0]
     return DynamicBucketingSampler(
         mixed,
@@ -115,7 +117,7 @@ def train_loader(
     """
     sets, seconds = task_sets(cuts, tasks, config)
     sampler = train_sampler(sets, seconds, config, rank, world_size)
-    examples = chain.from_iterable(islice(each, HARDEST_AMONG) for each in sets)
+    examples = chain.from_iterable(islice(joined(each, config), HARDEST_AMONG) for each in sets)
     first = list(islice(cycle(hardest(examples, config.max_duration)), max(2, world_size * config.accumulate)))
     order = DataOrder(first[rank::world_size], sampler, skip)
     dataset = ExampleDataset(tokenizer, min_seconds, config.cache, recombine, vectors, augment)

@@ -9,20 +9,17 @@ The choice depends on the seed and the example's id alone, so it is the same in 
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from lhotse.cut import Cut
-from lhotse.utils import fastcopy
-from torch import Tensor
+from lhotse.utils import Seconds
 
+from speechgate.data.chain import Fragment, as_chain
 from speechgate.task import Task
 
-Seconds = float
 FRAGMENT_WORDS = (1, 4)  # least and most of a fragment
 MISSES = 8  # fragments in a row that are too long for the room left: the chain ends
-FADE_SECONDS = 0.005  # at both ends of a fragment, so that the joints do not click
 
 
 @dataclass(frozen=True)
@@ -32,16 +29,6 @@ class AlignedWords:
     cut: Cut
     words: tuple[str, ...]
     edges: tuple[Seconds, ...]
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """Successive words of one recording."""
-
-    cut: Cut
-    text: str
-    start: Seconds
-    end: Seconds
 
 
 class Recombiner:
@@ -55,7 +42,7 @@ class Recombiner:
             self.by_language.setdefault(recording.cut.supervisions[0].language, []).append(recording)
 
     def __call__(self, cut: Cut) -> Cut:
-        """Return ``cut`` or, in its place, one with another text and with ``custom["fragments"]`` (see load_chain)."""
+        """Return ``cut`` or, in its place, a chain of words of the same length."""
         task = Task.parse(cut.custom["task"])
         rng = random.Random(f"{self.seed} {cut.id}")
         if task.kind != "asr" or task.src not in self.by_language or rng.random() >= self.share:
@@ -63,10 +50,13 @@ class Recombiner:
         chain = list(self._chain(self.by_language[task.src], cut.duration, rng))
         if not chain:
             return cut
-        supervision = fastcopy(cut.supervisions[0], text=" ".join(fragment.text for fragment in chain))
-        return fastcopy(cut, supervisions=[supervision], custom={**cut.custom, "fragments": chain})
+        texts, fragments = zip(*chain, strict=True)
+        return as_chain(cut, fragments, " ".join(texts))
 
-    def _chain(self, recordings: Sequence[AlignedWords], room: Seconds, rng: random.Random) -> Iterable[Fragment]:
+    def _chain(
+        self, recordings: Sequence[AlignedWords], room: Seconds, rng: random.Random
+    ) -> Iterator[tuple[str, Fragment]]:
+        """Words with where they sound, until no more fit."""
         misses = 0
         while misses < MISSES:
             recording = rng.choice(recordings)
@@ -77,23 +67,4 @@ class Recombiner:
                 misses += 1
                 continue
             misses, room = 0, room - (end - start)
-            yield Fragment(recording.cut, " ".join(recording.words[first : first + count]), start, end)
-
-
-def load_chain(cut: Cut, load: Callable[[Cut], Tensor]) -> Tensor:
-    """The samples (N,) of a cut: its own, or those of its fragments one after the other.
-
-    Args:
-        load: gives the samples of a recorded cut.
-    """
-    if "fragments" not in cut.custom:
-        return load(cut)
-    pieces = []
-    for fragment in cut.custom["fragments"]:
-        rate = fragment.cut.sampling_rate
-        piece = load(fragment.cut)[int(fragment.start * rate) : int(fragment.end * rate)].clone()
-        ramp = torch.linspace(0, 1, min(int(FADE_SECONDS * rate), len(piece) // 2))
-        piece[: len(ramp)] *= ramp
-        piece[len(piece) - len(ramp) :] *= ramp.flip(0)
-        pieces.append(piece)
-    return torch.cat(pieces)
+            yield " ".join(recording.words[first : first + count]), Fragment(recording.cut, start, end)
