@@ -1,4 +1,4 @@
-"""scripts/make_transfer_set.py: which sentences it takes, and what it says of them; a stand-in for espeak-ng speaks."""
+"""scripts/make_transfer_set.py: which sentences it takes, and who speaks them, for which there are stand-ins."""
 
 import csv
 import gzip
@@ -27,8 +27,26 @@ Description-en: editor for the text of a page
 """
 FAKE = """#!/bin/sh
 while [ $# -gt 1 ]; do [ "$1" = -w ] && file=$2; shift; done
-printf '%s' "$1" >"$file"
+printf '%044d%s' 0 "$1" >"$file"
 """
+FAKE_FESTIVAL = f"""#!{sys.executable}
+import re, sys
+if sys.argv[1] == "-b":
+    print("(msu_ru_nsh_clunits kal_diphone)")
+else:
+    for text, file in re.findall(r'Utterance Text "(.*?)"\\)\\) "(.*?)"', open(sys.argv[2]).read()):
+        open(file, "w").write("0" * 44 + (text if text != "молчание" else ""))
+"""
+
+
+def heard(file: Path) -> str:
+    """What a stand-in said: the text after 44 bytes, which are of the header."""
+    return file.read_text()[44:]
+
+
+def read_table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def write_catalogue(path: Path, messages: dict[str, str], order: str = "<") -> None:
@@ -146,45 +164,60 @@ def write_texts(folder: Path, count: int = 4) -> Path:
 def test_every_sentence_is_spoken_once_and_told_in_one_table(tmp_path: Path) -> None:
     write_program(tmp_path / "bin" / "espeak-ng", FAKE)
     texts, out = write_texts(tmp_path / "texts"), tmp_path / "out"
-    done = run("speak", texts, out, "--count", "3", path=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    done = run("speak", texts, out, "--count", "3", path=str(tmp_path / "bin"))
     assert done.returncode == 0, done.stderr
-    rows = {}
-    for split in ("train", "dev", "test"):
-        with (out / f"{split}.tsv").open(newline="") as file:
-            rows[split] = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = {split: read_table(out / f"{split}.tsv") for split in ("train", "dev", "test")}
     assert [len(rows[split]) for split in ("train", "dev", "test")] == [5, 5, 5]
     told = [row for split in rows.values() for row in split]
     assert len({row["audio"] for row in told}) == len(told) == len(list((out / "audio").iterdir()))
     for row in told:
-        assert (out / row["audio"]).read_text() == row["text"]
+        assert heard(out / row["audio"]) == row["text"]
         assert row["text"].startswith(row["language"])
         assert (row["text_en"], row["speaker"].split("-")[0]) == ("", "espeak")
 
 
-def test_pico_speaks_about_half_where_it_is_installed(tmp_path: Path) -> None:
-    for name in ("espeak-ng", "pico2wave"):
-        write_program(tmp_path / "bin" / name, FAKE)
-    texts = write_texts(tmp_path / "texts", count=40)
+def test_the_clearest_voice_that_is_installed_speaks_a_language(tmp_path: Path) -> None:
+    for name, program in (("espeak-ng", FAKE), ("pico2wave", FAKE), ("festival", FAKE_FESTIVAL)):
+        write_program(tmp_path / "bin" / name, program)
+    texts = write_texts(tmp_path / "texts", count=150)
     (texts / "fr.txt").write_text("une phrase\ta sentence\n" * 4)
-    done = run("speak", texts, tmp_path / "out", path=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    (texts / "ru.txt").write_text('сказал "да" — и всё\nмолчание\n' + "раз два три\n" * 198)
+    done = run("speak", texts, tmp_path / "out", path=str(tmp_path / "bin"))
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "out" / "train.tsv").open(newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    by_pico = [row for row in rows if row["speaker"].startswith("pico-")]
-    assert 40 < len(by_pico) < 90
-    assert not [row for row in by_pico if row["language"] == "ru"]  # Pico speaks no Russian
+    assert "ru: 199 sentences, by festival" in done.stdout
+    assert "1 sentences gave no sound" in done.stdout
+    rows = [row for split in ("train", "dev", "test") for row in read_table(tmp_path / "out" / f"{split}.tsv")]
+    assert {(row["language"], row["speaker"].split("-")[0]) for row in rows} == {
+        *((language, "pico") for language in ("en", "es", "fr", "it")),
+        ("ru", "festival"),
+    }
     assert {row["text_en"] for row in rows if row["language"] == "fr"} == {"a sentence"}
-    for row in by_pico:
-        assert (tmp_path / "out" / row["audio"]).read_text().endswith(">" + row["text"])
+    for row in rows:
+        said = heard(tmp_path / "out" / row["audio"]).split(">")[-1]
+        assert said.split() == row["text"].replace('"', " ").replace("—", " ").split()
+    assert not list((tmp_path / "out" / "audio").glob("*.scm"))
+
+
+def test_a_language_without_a_voice_that_is_installed_is_refused(tmp_path: Path) -> None:
+    write_program(tmp_path / "bin" / "festival", FAKE_FESTIVAL.replace("msu_ru_nsh_clunits", "kal_diphone"))
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "ru.txt").write_text("раз два три\n")
+    done = run("speak", texts, tmp_path / "out", path=str(tmp_path / "bin"))
+    assert done.returncode == 1
+    assert "nothing is installed that speaks ru: it takes festival or espeak-ng" in done.stderr
+    write_program(tmp_path / "bin" / "espeak-ng", FAKE)
+    assert run("speak", texts, tmp_path / "out", path=str(tmp_path / "bin")).returncode == 0
+    assert heard(tmp_path / "out" / "audio" / "ru00000.wav") == "раз два три"
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     lists = run("sentences", tmp_path, tmp_path / "texts", path="/usr/bin:/bin")
     assert (lists.returncode, "*_main_i18n_Translation-en" in lists.stderr) == (1, True)
     texts = run("speak", tmp_path, tmp_path / "out", path="/usr/bin:/bin")
-    assert (texts.returncode, "has no en.txt, es.txt, fr.txt, it.txt, ru.txt" in texts.stderr) == (1, True)
+    assert (texts.returncode, "has none of en.txt, es.txt, fr.txt, it.txt, ru.txt" in texts.stderr) == (1, True)
     speaker = run("speak", write_texts(tmp_path / "all"), tmp_path / "out", path=str(tmp_path))
-    assert (speaker.returncode, "espeak-ng is not installed" in speaker.stderr) == (1, True)
+    assert (speaker.returncode, "nothing is installed that speaks en" in speaker.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
 
 
