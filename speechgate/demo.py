@@ -15,7 +15,7 @@ from speechgate.corpus.prompts_report import report_path, summary_table
 from speechgate.errors import CheckpointError
 from speechgate.hypotheses import decode
 from speechgate.preparation import counts_of, prepare
-from speechgate.recipe import Recipe, with_gates
+from speechgate.recipe import Recipe
 from speechgate.report.models import read_models
 from speechgate.report.page import write_report
 from speechgate.report.results import collect_results
@@ -92,7 +92,7 @@ def run_points(
         console.rule(f"point {number} of {len(points)}: {point.stack}, {point.target:.0%} of its modules skipped")
         gates = load_experiment(conf).gates
         dial = gates is not None and bool(gates.budget)  # trained once for all points, then turned
-        experiment = with_gates(load_experiment(conf), point.stack, None if dial else point.target)
+        experiment = load_experiment(conf).with_gates(point.stack, None if dial else point.target)
         folder = recipe.train(experiment, kinds, languages, folder=home / experiment.name, init=dense)
         decoded.append(
             decode(recipe, folder, kinds=kinds, languages=languages, dense=dense, budget=point.target if dial else None)

@@ -6,7 +6,6 @@ exp/<corpus>/<tasks>/<experiment>/  the same for some tasks or languages only, s
 recipes/<corpus>/pretrained/        the small dense checkpoint that comes with the recipe
 """
 
-import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -248,22 +247,3 @@ def texts_of(cuts: list[Cut] | LargeCuts, task: Task) -> Iterator[str]:
     """What the decoder is taught to write in ``task``."""
     of_task = cuts.of_language(task.src) if isinstance(cuts, LargeCuts) else cuts
     return (normalize_for_training(reference(cut, task), task.tgt) for cut in of_task if has_task(cut, task))
-
-
-def with_gates(experiment: Experiment, stack: str | None, target: float | None) -> Experiment:
-    """The experiment with another stack or target, and a name that says so: gates_decoder_0.50."""
-    if experiment.gates is None:
-        if stack is not None or target is not None:
-            raise ConfigError(
-                f"experiment {experiment.name} has no gates: --stack and --sparsity need a conf with them"
-            )
-        return experiment
-    gates = experiment.gates
-    if stack is not None:
-        gates = dataclasses.replace(gates, stack=stack)
-    if target is not None and gates.budget:
-        raise ConfigError(f"experiment {experiment.name} has a budget dial: --sparsity belongs to its decoding")
-    if target is not None:
-        gates = dataclasses.replace(gates, target=target)
-    name = f"{experiment.name}_{gates.stack}"  # one with a dial stands for all targets
-    return dataclasses.replace(experiment, gates=gates, name=name if gates.budget else f"{name}_{gates.target:.2f}")

@@ -52,7 +52,7 @@ def train(
     """
     from speechgate import preparation
     from speechgate.config import load_experiment
-    from speechgate.recipe import Recipe, with_gates
+    from speechgate.recipe import Recipe
 
     recipe = Recipe(corpus, data, exp)
     override = [*(override or ()), *([f"model.whisper={model}"] if model else ())]
@@ -60,7 +60,7 @@ def train(
     targets: list[float | None] = [*targets_of(sparsity)] or [None]
     names: list[str] | list[Path] = parts_of(conf) or recipe.configurations(gated=bool(sparsity or stack))
     experiments = [
-        with_gates(load_experiment(name, override), each, target)
+        load_experiment(name, override).with_gates(each, target)
         for name in names
         for each in stacks
         for target in targets

@@ -1,7 +1,7 @@
 """The configuration of an experiment: what is trained, from what, and with which files and overrides."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,24 @@ class Experiment:
     init: str | None = None
     gates: GatesConfig | None = None
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def with_gates(self, stack: str | None, target: float | None) -> "Experiment":
+        """The experiment with another stack or target, where given, and a name that says so: gates_decoder_0.50.
+
+        Raises:
+            ConfigError: it has no gates, or a dial, whose target is chosen when decoding.
+        """
+        if self.gates is None:
+            if stack is not None or target is not None:
+                raise ConfigError(f"experiment {self.name} has no gates: --stack and --sparsity need a conf with them")
+            return self
+        if target is not None and self.gates.budget:
+            raise ConfigError(f"experiment {self.name} has a budget dial: --sparsity belongs to its decoding")
+        stack = self.gates.stack if stack is None else stack
+        target = self.gates.target if target is None else target
+        gates = replace(self.gates, stack=stack, target=target)
+        name = f"{self.name}_{stack}"  # one with a dial stands for all targets
+        return replace(self, gates=gates, name=name if gates.budget else f"{name}_{target:.2f}")
 
 
 def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experiment:

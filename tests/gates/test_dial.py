@@ -13,7 +13,6 @@ from speechgate.gates.allocation import spread_dither
 from speechgate.gates.attach import attach
 from speechgate.gates.context import Context
 from speechgate.gates.cost_ms import LEAST, measure_ms
-from speechgate.recipe import with_gates
 from speechgate.task import Task
 from speechgate.training.schedule import anneal
 from tests.gates.gated import configs, decode, encode, gated_model, seeds
@@ -124,9 +123,9 @@ def test_a_dial_can_only_be_turned_where_there_is_one_and_as_far_as_it_was_train
 
 def test_the_name_of_an_experiment_with_a_dial_has_no_target():
     experiment = load_experiment("gates_dial")
-    assert with_gates(experiment, None, None).name == "gates_dial_decoder"
+    assert experiment.with_gates(None, None).name == "gates_dial_decoder"
     with pytest.raises(ConfigError, match="belongs to its decoding"):
-        with_gates(experiment, None, 0.3)
+        experiment.with_gates(None, 0.3)
 
 
 def test_fixed_targets_under_the_budget_rule_are_met_for_each_task_and_stack():

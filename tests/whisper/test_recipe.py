@@ -10,7 +10,7 @@ from speechgate.errors import ConfigError
 from speechgate.export.export import export
 from speechgate.hypotheses import decode
 from speechgate.model.checkpoint import load_checkpoint
-from speechgate.recipe import Recipe, with_gates
+from speechgate.recipe import Recipe
 from speechgate.scoring.score import score_directory
 from speechgate.task import Task
 from tests.training.faults import prepare
@@ -26,7 +26,7 @@ def test_whisper_goes_through_the_stages(tmp_path: Path) -> None:
     kinds, languages = ["asr", "st:eng"], ["fr", "es"]
     dense = recipe.train(load_experiment("whisper", [f"model.whisper={folder}", *FEW]), kinds, languages)
     assert load_checkpoint(dense).tokenizer.added == ("<|spa|>",)
-    gates = with_gates(load_experiment("whisper_gates", FEW), "decoder", 0.5)
+    gates = load_experiment("whisper_gates", FEW).with_gates("decoder", 0.5)
     gated = recipe.train(gates, kinds, languages, init=dense)
     assert recipe.dense_of(gated) == dense
     assert recipe.dense_of(dense) is None
