@@ -18,6 +18,7 @@ of your dev and test sets after --without, and none of their sentences is taken.
 
 import argparse
 import csv
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def speak_all(texts: Path, out: Path, count: int) -> None:
     planned = plan(texts, count, installed())
     (out / "audio").mkdir(parents=True, exist_ok=True)
     spoken = speak(planned, out / "audio")
+    if not spoken:
+        sys.exit(f"none of {len(planned)} sentences gave a sound: is there room at {out}?")
     languages = list(dict.fromkeys(each.language for each in spoken))
     by_language = [[each for each in spoken if each.language == language] for language in languages]
     for split, of_each in (("dev", slice(0, 1)), ("test", slice(1, 2)), ("train", slice(2, None))):
@@ -41,10 +44,11 @@ def speak_all(texts: Path, out: Path, count: int) -> None:
                     [f"audio/{each.name}.wav", each.text, each.english, each.language, each.speaker]
                     for each in group[of_each]
                 )
-    for (language, synthesiser), number in Counter((each.language, each.synthesiser) for each in spoken).items():
-        print(f"{language}: {number} sentences, by {PROGRAMS[synthesiser]}")
-    if lost := len(planned) - len(spoken):
-        print(f"{lost} sentences gave no sound, and are left out")
+    heard = Counter((each.language, each.synthesiser) for each in spoken)
+    for (language, synthesiser), asked in Counter((each.language, each.synthesiser) for each in planned).items():
+        number = heard[language, synthesiser]
+        lost = f"; {asked - number} gave no sound, and are left out" if number < asked else ""
+        print(f"{language}: {number} sentences, by {PROGRAMS[synthesiser]}{lost}")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Who speaks a transfer set: the synthesisers, which voice says what, and how they are called.
 
-What a model does not understand teaches it nothing: of 50 sentences each (docs/whisper.md), Whisper-base misses 16 to
-20% of the words in Pico's voices, 23% of Festival's Russian, 27 to 36% of espeak-ng's English and Italian, 73% of its
-French and all of its Russian.
+What a model does not understand teaches it nothing: of 50 sentences each (docs/whisper.md), a fine-tuned Whisper-base
+misses 16 to 20% of the words in Pico's voices, 23% of Festival's Russian, 27 to 36% of espeak-ng's English and Italian,
+73% of its French and 96% of its Russian.
 """
 
 import random
@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import batched
@@ -32,7 +33,7 @@ SCRIPT = 100  # sentences that one process of Festival says, which takes longer 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A sentence, and how it is spoken; ``pitch`` is from 0 to 100."""
+    """A sentence, and how it is spoken: ``pitch`` is from 0 to 100; Festival's voices have one speed and pitch."""
 
     name: str
     text: str
@@ -60,9 +61,16 @@ def installed() -> dict[str, set[str]]:
 
 
 def speaker_of(language: str, found: dict[str, set[str]]) -> tuple[str, tuple[str, ...]]:
-    """The clearest synthesiser for a language that is installed, with its voices; exits where there is none."""
+    """The clearest synthesiser for a language that is installed, with its voices.
+
+    Says on stderr where a clearer one is missing, and exits where there is none.
+    """
+    clearest = next(iter(VOICES[language]))
     for name, voices in VOICES[language].items():
         usable = tuple(voice for voice in voices if not found[name] or voice in found[name]) if name in found else ()
+        if usable and name != clearest:
+            told = f"{PROGRAMS[name]} speaks {language}, and is hard to understand: {PROGRAMS[clearest]} is clearer"
+            print(f"{told}, and not installed with a voice for it", file=sys.stderr)
         if usable:
             return name, usable
     programs = " or ".join(PROGRAMS[name] for name in VOICES[language])
@@ -70,7 +78,10 @@ def speaker_of(language: str, found: dict[str, set[str]]) -> tuple[str, tuple[st
 
 
 def plan(texts: Path, count: int, found: dict[str, set[str]]) -> list[Utterance]:
-    """The first ``count`` sentences of each language that has a file, in voices, speeds and pitches of a fixed seed."""
+    """The first ``count`` sentences of each language that has a file, in voices, speeds and pitches of a fixed seed.
+
+    Empty lines are passed over.
+    """
     rng = random.Random(3)
     utterances = []
     for language in VOICES:
@@ -80,6 +91,8 @@ def plan(texts: Path, count: int, found: dict[str, set[str]]) -> list[Utterance]
         synthesiser, voices = speaker_of(language, found)
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()[:count]):
             sentence, _, english = line.partition("\t")
+            if not sentence.strip():
+                continue
             how = (synthesiser, rng.choice(voices), rng.randint(130, 185), rng.randint(30, 70))
             utterances.append(Utterance(f"{language}{number:05d}", sentence, english, language, *how))
     if not utterances:
@@ -89,13 +102,15 @@ def plan(texts: Path, count: int, found: dict[str, set[str]]) -> list[Utterance]
 
 def speak(utterances: Sequence[Utterance], folder: Path) -> list[Utterance]:
     """Write ``folder``/NAME.wav for each, and return those of which a recording came out."""
-    jobs: list[tuple[Callable[..., None], tuple[Utterance, ...]]] = []
-    by_program = {name: [each for each in utterances if each.synthesiser == name] for name in PROGRAMS}
-    jobs += [(_by_festival, some) for some in batched(by_program["festival"], SCRIPT)]
-    jobs += [(_by_pico, (each,)) for each in by_program["pico"]]
-    jobs += [(_by_espeak, (each,)) for each in by_program["espeak"]]
+    for each in utterances:  # whatever an earlier run said
+        (folder / f"{each.name}.wav").unlink(missing_ok=True)
+    jobs: list[tuple[Say, tuple[Utterance, ...]]] = []
+    for speaker in dict.fromkeys(each.speaker for each in utterances):
+        own = [each for each in utterances if each.speaker == speaker]
+        say, size = SAY[own[0].synthesiser]
+        jobs += [(say, some) for some in batched(own, size)]
 
-    def run(job: tuple[Callable[..., None], tuple[Utterance, ...]]) -> int:
+    def run(job: tuple[Say, tuple[Utterance, ...]]) -> int:
         say, some = job
         say(some, folder)
         return len(some)
@@ -112,30 +127,41 @@ def _sounds(file: Path) -> bool:
     return file.is_file() and file.stat().st_size > header
 
 
-def _by_espeak(some: Iterable[Utterance], folder: Path) -> None:
+def _by_espeak(some: Sequence[Utterance], folder: Path) -> None:
     for each in some:
         how = ["-v", each.voice, "-s", str(each.words_per_minute), "-p", str(each.pitch)]
-        subprocess.run(["espeak-ng", *how, "-w", folder / f"{each.name}.wav", each.text], check=True)
+        _call("espeak-ng", *how, "-w", f"{each.name}.wav", "--", each.text, folder=folder)
 
 
-def _by_pico(some: Iterable[Utterance], folder: Path) -> None:
+def _by_pico(some: Sequence[Utterance], folder: Path) -> None:
     for each in some:
         speed, pitch = round(each.words_per_minute / 1.6), 75 + each.pitch // 2  # per cent of the voice's own
-        text = f"<speed level='{speed}'><pitch level='{pitch}'>{each.text}"
-        subprocess.run(["pico2wave", "-l", each.voice, "-w", folder / f"{each.name}.wav", text], check=True)
+        text = f"<speed level='{speed}'><pitch level='{pitch}'>" + re.sub(r"[<>&]", " ", each.text)
+        _call("pico2wave", "-l", each.voice, "-w", f"{each.name}.wav", text, folder=folder)
 
 
 def _by_festival(some: Sequence[Utterance], folder: Path) -> None:
-    """One script for all; what a voice has no sounds for, such as a foreign letter, is left unsaid."""
+    """One script for all of a voice; a sentence with a letter that the voice has no rule for gives no recording."""
     lines = [f"(voice_{some[0].voice})"]
     for each in some:
-        plain = re.sub(r"[^\w\s.,!?:;'-]+", " ", each.text)
-        file = folder / f"{each.name}.wav"
-        lines += [
-            f"(Parameter.set 'Duration_Stretch {160 / each.words_per_minute:.2f})",
-            f'(unwind-protect (utt.save.wave (utt.synth (Utterance Text "{plain}")) "{file}" \'riff) nil)',
-        ]
+        letters = "".join(c for c in unicodedata.normalize("NFC", each.text) if unicodedata.category(c) != "Mn")
+        plain = re.sub(r"[^\w\s.,!?:;'-]+", " ", letters)
+        say = f'(utt.save.wave (utt.synth (Utterance Text "{plain}")) "{each.name}.wav" \'riff)'
+        lines.append(f"(unwind-protect {say} nil)")
     script = folder / f"{some[0].name}.scm"
     script.write_text("\n".join(lines), encoding="utf-8")
-    subprocess.run(["festival", "--batch", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-    script.unlink()
+    try:
+        _call("festival", "--batch", script.name, folder=folder)
+    finally:
+        script.unlink()
+
+
+def _call(*command: str, folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        sys.exit(f"{command[0]} failed, called as {' '.join(command)}: {said[-1] if said else 'it does not say why'}")
+
+
+Say = Callable[[Sequence[Utterance], Path], None]
+SAY: dict[str, tuple[Say, int]] = {"pico": (_by_pico, 1), "festival": (_by_festival, SCRIPT), "espeak": (_by_espeak, 1)}

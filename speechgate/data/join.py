@@ -48,7 +48,8 @@ def joined(examples: CutSet, config: TrainConfig) -> CutSet:
     if config.join == 0.0:
         return examples
     mixed = examples.shuffle(random.Random(config.seed), buffer_size=NEIGHBOURS)
-    return CutSet(Joined(mixed, config.join, config.max_seconds, config.seed))
+    longest = min(config.max_seconds, config.max_duration)
+    return CutSet(Joined(mixed, config.join, longest, config.seed))
 
 
 def join(parts: Sequence[Cut]) -> Cut:

@@ -12,6 +12,7 @@ from speechgate.data.chain import FADE_SECONDS, load_chain
 from speechgate.data.join import Joined, join, joined
 from speechgate.data.loaders import train_loader
 from speechgate.data.recombine import AlignedWords, Recombiner
+from speechgate.data.vectors import load_vectors
 from speechgate.errors import AudioError, ConfigError
 from speechgate.task import Task
 from tests.data.dummies import dummy_cut, example, write_audio
@@ -55,16 +56,16 @@ def test_translations_are_joined_too_and_only_that_of_the_task():
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_every_example_comes_once_and_in_its_place_whatever_the_share(share):
-    made = list(Joined(spoken(500), share, 6.0, seed=0))
-    assert " ".join(cut.supervisions[0].text for cut in made).split() == [str(number) for number in range(500)]
+    made = list(Joined(spoken(4000), share, 6.0, seed=0))
+    assert " ".join(cut.supervisions[0].text for cut in made).split() == [str(number) for number in range(4000)]
     lengths = Counter(len(cut.supervisions[0].text.split()) for cut in made)
     assert max(cut.duration for cut in made) <= 6.0
     if share == 0.0:
-        assert lengths == {1: 500}
+        assert lengths == {1: 4000}
     else:  # the room is uniform on 1 to 6 s, so that each whole number of seconds below 6 is as likely as the next
         alone = 1 - share + share / 5
         expected = {1: alone} | dict.fromkeys((2, 3, 4, 5), share / 5)
-        assert {n: lengths[n] / len(made) for n in expected} == pytest.approx(expected, abs=0.1)
+        assert {n: lengths[n] / len(made) for n in expected} == pytest.approx(expected, abs=0.04)
 
 
 def test_nothing_is_touched_without_a_share():
@@ -104,6 +105,36 @@ def test_every_pass_has_other_neighbours_and_the_same_seed_the_same(recorded):
 
     assert names(0) == names(0) != names(1)
     assert len(set(names(0))) > 0.9 * len(names(0))
+
+
+def test_processes_share_the_batches_of_one_and_a_resumption_passes_over_those_used(recorded):
+    def names(**placed):
+        loader = train_loader(recorded, [ENG], tokenizer(), CONFIG, min_seconds=0.0, **placed)
+        return [batch.cut_ids for batch in islice(loader, 8)]
+
+    alone = names()
+    assert names(skip=3)[:5] == alone[3:]
+    shared = [names(rank=rank, world_size=2) for rank in (0, 1)]
+    assert [each for pair in zip(*shared, strict=True) for each in pair][:8] == alone
+
+
+def test_a_joined_example_fits_a_batch(recorded):
+    for batch in islice(train_loader(recorded, [ENG], tokenizer(), replace(CONFIG, max_duration=2.0), 0.0), 20):
+        assert (batch.speech_lengths - 512).sum() <= 2.0 * SAMPLE_RATE
+
+
+def test_the_vectors_are_those_of_the_first(recorded):
+    parts = [example(each, "asr:eng") for each in recorded[:2]]
+    for number, part in enumerate(parts):
+        part.custom["speaker"] = [float(number), 1.0]
+    assert load_vectors([join(parts)], {"speaker": 2})["speaker"].tolist() == [[0.0, 1.0]]
+
+
+def test_the_seed_draws_the_lengths():
+    def lengths(seed):
+        return [len(cut.supervisions[0].text.split()) for cut in Joined(spoken(50), 1.0, 6.0, seed)]
+
+    assert lengths(0) == lengths(0) != lengths(1)
 
 
 def test_the_first_batch_has_the_longest_joined_examples(recorded):
