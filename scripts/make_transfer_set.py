@@ -25,17 +25,21 @@ from pathlib import Path
 from transfer_sentences import write_sentences
 from transfer_voices import PROGRAMS, installed, plan, speak
 
+SPLITS = {"dev": slice(0, 1), "test": slice(1, 2), "train": slice(2, None)}  # of the sentences of each language
+
 
 def speak_all(texts: Path, out: Path, count: int) -> None:
     """Write a recording of each, and tables in which each language has one sentence for dev and one for test."""
     planned = plan(texts, count, installed())
     (out / "audio").mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:  # of an earlier run, whose recordings make way
+        (out / f"{split}.tsv").unlink(missing_ok=True)
     spoken = speak(planned, out / "audio")
     if not spoken:
         sys.exit(f"none of {len(planned)} sentences gave a sound: is there room at {out}?")
     languages = list(dict.fromkeys(each.language for each in spoken))
     by_language = [[each for each in spoken if each.language == language] for language in languages]
-    for split, of_each in (("dev", slice(0, 1)), ("test", slice(1, 2)), ("train", slice(2, None))):
+    for split, of_each in SPLITS.items():
         with (out / f"{split}.tsv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
             table.writerow(["audio", "text", "text_en", "language", "speaker"])

@@ -1,8 +1,8 @@
 """Who speaks a transfer set: the synthesisers, which voice says what, and how they are called.
 
 What a model does not understand teaches it nothing: on 50 sentences each (docs/whisper.md), a fine-tuned Whisper-base
-has a WER of 16 to 20 in Pico's voices, 23 in Festival's Russian, 27 and 36 in espeak-ng's English and Italian, 73 in its
-French and 96 in its Russian.
+has a WER of 16 to 20 in Pico's voices, 23 in Festival's Russian, 27 and 36 in espeak-ng's English and Italian, 73 in
+its French and 96 in its Russian.
 """
 
 import random
