@@ -22,7 +22,8 @@ from speechgate.manifests.quality import Quality
 from speechgate.preparation import prepare
 from speechgate.recipe import Recipe
 from speechgate.shard import Shard, started_shard
-from tests.corpus.layouts import LAYOUTS, Clip, clip_of
+from tests.corpus.clips import Clip, clip_of
+from tests.corpus.layouts import LAYOUTS
 
 CONTEXT = multiprocessing.get_context("forkserver")  # which imports the package once, for all processes
 CONTEXT.set_forkserver_preload(["tests.test_preparation"])

@@ -4,7 +4,7 @@ import pytest
 
 from speechgate.corpus import prompts
 from speechgate.manifests.cuts import read_cuts
-from tests.corpus.layouts import Clip, clip_of
+from tests.corpus.clips import Clip, clip_of
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from speechgate.manifests.gate import issue_totals
 from speechgate.manifests.quality import Quality
 from speechgate.preparation import prepare, report_leaks
 from speechgate.recipe import CORPORA, Recipe
-from tests.corpus.layouts import LAYOUTS, Clip, Expected, report_of, write, write_audio
+from tests.corpus.clips import Clip, write, write_audio
+from tests.corpus.layouts import LAYOUTS, Expected, report_of
 
 TASKS = {
     "europarl_st": ["asr:fra", "st:fra-eng", "st:fra-ita"],

@@ -17,7 +17,7 @@ from speechgate.gates.sites import groups_of, module_shares
 from speechgate.model.build import count_parameters
 from speechgate.model.espnet_compat import PositionwiseFeedForward
 from speechgate.whisper.layers import whisper_stacks
-from tests.decoding.test_whisper import random_whisper
+from tests.decoding.tiny_whisper import random_whisper
 from tests.gates.gated import (
     batches,
     config_of,
