@@ -1,7 +1,9 @@
 """Several recordings as one example: a corpus of short utterances teaches a decoder to write short texts.
 
 Whisper's published training hears 30 s at a time; a decoder that is trained on prompts and single sentences, and has
-modules closed, loses its way in what lasts longer.
+modules closed, loses its way in what lasts longer (RESULTS.md, "Gates with a transfer set of 117 hours").  lhotse's
+CutConcatenate joins what a batch happens to hold, of whatever task, after the sampler has counted its seconds; here the
+examples of one task are joined before, so that batches keep to their seconds and the tasks to their shares.
 """
 
 import random
