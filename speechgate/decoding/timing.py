@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 from lhotse.cut import Cut
+from rich.progress import track
 
 from speechgate.data.batch import load_audio, pad_speech
 from speechgate.data.vectors import load_vectors
@@ -39,7 +40,7 @@ def times_against_dense(
     fixed = replace(options, fixed_steps=STEPS, max_length_ratio=0.0, min_length_ratio=0.0)
     engines = [Engine(checkpoint, fixed, execution, vocabulary) for checkpoint in (gated, dense)]
     ratios = {}
-    for task in sorted({cut.custom["task"] for cut in examples}):
+    for task in track(sorted({cut.custom["task"] for cut in examples}), "timing beside dense"):
         cuts = sorted((cut for cut in examples if cut.custom["task"] == task), key=lambda cut: cut.duration)
         middle = max(0, (len(cuts) - UTTERANCES) // 2)
         chosen = cuts[middle : middle + UTTERANCES]

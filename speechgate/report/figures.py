@@ -1,6 +1,7 @@
 """The figures of a report: what each shows, the sentence that helps to read it, and its files in light and dark."""
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from speechgate.report import plots
 from speechgate.report.headlines import KIND_NAMES, kind_of, metric_label
 from speechgate.report.models import Model
-from speechgate.report.results import primary_rows
+from speechgate.report.results import gated_names, primary_rows
 from speechgate.usage.maps import draw_differences, draw_distances, draw_usage, from_mean
 from speechgate.usage.masks import masks_by_context
 from speechgate.usage.statistics import distances
@@ -43,15 +44,18 @@ class Drawn:
 
 
 def quality_figures(results: dict[str, Any]) -> list[FigureSpec]:
-    """Quality against sparsity, a figure a kind of task and gated stack."""
+    """Quality against sparsity, a figure a kind of task and series of gated models (``gated_names``)."""
     specs = []
+    names = gated_names(results["rows"])
     languages = sorted({row["src"] for row in results["rows"]})
     for kind, rows in _by_kind(primary_rows(results["rows"])).items():
-        for stack in sorted({row["stack"] for row in rows} - {"none"}):
-            title = f"{metric_label(rows)}, {'encoder and decoder' if stack == 'both' else stack} gated"
+        for name, stack in sorted({(names[row["checkpoint"]], row["stack"]) for row in rows if row["stack"] != "none"}):
+            title = f"{metric_label(rows)}, {name.replace('both', 'encoder and decoder')} gated"
             reading = "Dense is on the left; a flat line means that closing modules costs nothing. Bars: 95% intervals."
-            draw = partial(plots.draw_quality_against_sparsity, rows, stack, languages)
-            specs.append(FigureSpec(f"quality_{kind}_{stack}", title, reading, draw))
+            shown = [row for row in rows if row["stack"] == "none" or names[row["checkpoint"]] == name]
+            draw = partial(plots.draw_quality_against_sparsity, shown, rows, stack, languages)
+            file = f"quality_{kind}_{'_'.join(re.findall(r'[\w.]+', name))}"
+            specs.append(FigureSpec(file, title, reading, draw))
     return specs
 
 

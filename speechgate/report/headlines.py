@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from speechgate.report.numbers import percent, points, signed
-from speechgate.report.results import primary_rows
+from speechgate.report.results import gated_names, primary_rows
 from speechgate.scoring.metric import lower_is_better
 
 LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF"}
@@ -26,12 +26,14 @@ class Quality:
 
 @dataclass(frozen=True)
 class TradeOff:
-    """One model in a line.  Shares are means over its tasks; ``time_saved`` is None where time was not measured.
+    """One model in a line; ``gated`` is its name in ``gated_names``, "dense" without gates.
 
-    ``worse`` counts the tasks whose quality is lower than the dense model's with p < 0.05, of ``compared``.
+    Shares are means over its tasks; ``time_saved`` is None where time was not measured.  ``worse`` counts the tasks
+    whose quality is lower than the dense model's with p < 0.05, of ``compared``.
     """
 
     stack: str
+    gated: str
     sparsity_target: float
     sparsity_modules: float
     macs_saved: float
@@ -60,7 +62,11 @@ def trade_offs(results: dict[str, Any]) -> list[TradeOff]:
     """One entry a model, in the order of the results."""
     rows = primary_rows(results["rows"])
     dense = {row["task"]: row["value"] for row in rows if row["stack"] == "none"}
-    return [_trade_off(entry, _rows_of(entry, rows), dense) for entry in results["diagnostics"]]
+    names = gated_names(rows)
+    return [
+        _trade_off(entry, names.get(entry["checkpoint"], "dense"), _rows_of(entry, rows), dense)
+        for entry in results["diagnostics"]
+    ]
 
 
 def headlines(results: dict[str, Any]) -> list[Headline]:
@@ -85,7 +91,7 @@ def _rows_of(model: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict
     return [row for row in rows if all(row[key] == model[key] for key in ("stack", "sparsity_target", "checkpoint"))]
 
 
-def _trade_off(model: dict[str, Any], rows: Sequence[dict[str, Any]], dense: dict[str, float]) -> TradeOff:
+def _trade_off(model: dict[str, Any], gated: str, rows: Sequence[dict[str, Any]], dense: dict[str, float]) -> TradeOff:
     quality = {}
     for kind in KIND_NAMES:
         if of_kind := [row for row in rows if kind_of(row) == kind]:
@@ -98,6 +104,7 @@ def _trade_off(model: dict[str, Any], rows: Sequence[dict[str, Any]], dense: dic
     times = [row["time_vs_dense"] for row in rows if row["time_vs_dense"] is not None]
     return TradeOff(
         stack=model["stack"],
+        gated=gated,
         sparsity_target=model["sparsity_target"],
         sparsity_modules=fmean(row["sparsity_modules"] for row in rows),
         macs_saved=fmean(row["sparsity_macs"] for row in rows),
@@ -132,7 +139,7 @@ def _best(gated: Sequence[TradeOff]) -> Headline | None:
     choice = "loses least" if len(candidates) > 1 else "gives"
     cost = f"significantly worse in {best.worse} of {best.compared} tasks" if best.compared else "no paired test"
     compute = f"{signed(-100 * best.macs_saved, 0)}%"
-    sentence = f"Closing {target} of the {_stack_name(best.stack)} {choice}: {changes}; {cost}. Compute {compute}."
+    sentence = f"Closing {target} of the {_spelt_out(best.gated)} {choice}: {changes}; {cost}. Compute {compute}."
     if best.time_saved is None:
         return Headline(f"Compute at {target} sparsity", compute, sentence)
     return Headline(f"Time at {target} sparsity", f"{signed(-100 * best.time_saved, 0)}%", sentence)
@@ -169,5 +176,5 @@ def _much_worse(real: dict[str, Any], deaf: dict[str, Any]) -> bool:
     return bool(deaf["ci95"][1] < real["ci95"][0])
 
 
-def _stack_name(stack: str) -> str:
-    return "encoder and decoder" if stack == "both" else stack
+def _spelt_out(gated: str) -> str:
+    return gated.replace("both", "encoder and decoder")

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from speechgate.report.headlines import metric_label
+from speechgate.report.results import gated_names
 from speechgate.usage.theme import WIDTH_INCHES, Theme
 
 Row = dict[str, Any]
@@ -15,17 +16,18 @@ _HEIGHT_INCHES = 3.2
 _MARKERS = "osD^vP*X"
 
 
-def draw_quality_against_sparsity(rows: Sequence[Row], stack: str, languages: Sequence[str], theme: Theme) -> Figure:
+def draw_quality_against_sparsity(
+    shown: Sequence[Row], rows: Sequence[Row], stack: str, languages: Sequence[str], theme: Theme
+) -> Figure:
     """One line a task, with 95% intervals, and their mean.
 
     Args:
-        rows: primary rows of one kind of task, dense included.
-        stack: the gated stack to show; both axes cover the rows of all stacks, so that figures compare.
+        shown: primary rows of one kind of task and series of models that gate ``stack``, dense included.
+        rows: those of all series, which both axes cover, so that figures compare.
         languages: all spoken languages of the report: a language keeps its colour and mark from figure to figure.
     """
     with theme.apply():
         figure, ax = _figure()
-        shown = [row for row in rows if row["stack"] in ("none", stack)]
         tasks = sorted({row["task"] for row in shown})
         for index, task in enumerate(tasks):
             line = sorted((row for row in shown if row["task"] == task), key=lambda row: row["sparsity_modules"])
@@ -57,25 +59,25 @@ def draw_quality_against_sparsity(rows: Sequence[Row], stack: str, languages: Se
 
 
 def draw_quality_against_time(rows: Sequence[Row], theme: Theme) -> Figure:
-    """The mean quality of each model against its time relative to dense; one line a stack, targets written beside.
+    """The mean quality of each model against its time relative to dense; a line a series, targets written beside.
 
     Args:
         rows: primary rows of one kind of task whose time was measured, dense included.
     """
     with theme.apply():
         figure, ax = _figure()
-        for index, stack in enumerate(_stacks(rows)):
-            colour = theme.lines[index]
-            of_stack = [row for row in rows if row["stack"] == stack]
-            times, values, targets = _means([row for row in rows if row["stack"] in ("none", stack)], "time_vs_dense")
-            own = [(100 * row["time_vs_dense"], row["value"]) for row in of_stack]
+        ungated = [row for row in rows if row["stack"] == "none"]
+        for index, (name, series) in enumerate(_series(rows)):
+            colour = theme.lines[index % len(theme.lines)]
+            times, values, targets = _means([*ungated, *series], "time_vs_dense")
+            own = [(100 * row["time_vs_dense"], row["value"]) for row in series]
             _scatter(ax, own, markersize=3, color=colour, alpha=0.4)
             marked = [index for index, target in enumerate(targets) if target]
             line: dict[str, Any] = {
                 "color": colour,
-                "marker": _MARKERS[index],
+                "marker": _MARKERS[index % len(_MARKERS)],
                 "linewidth": 1.8,
-                "label": f"{stack} gated",
+                "label": f"{name} gated",
             }
             ax.plot(times, values, markevery=marked, **line)
             for time, value, target in zip(times, values, targets, strict=True):
@@ -83,7 +85,7 @@ def draw_quality_against_time(rows: Sequence[Row], theme: Theme) -> Figure:
                     offset = (0, 8 if index % 2 == 0 else -15)
                     text = ax.annotate(f"{100 * target:.0f}%", (time, value), offset, textcoords="offset points")
                     text.set(ha="center", fontsize=8, color=colour)
-        dense = [(100.0, row["value"]) for row in rows if row["stack"] == "none"]
+        dense = [(100.0, row["value"]) for row in ungated]
         _scatter(ax, dense, markersize=3, color=theme.text, alpha=0.4)
         mean = [(100.0, fmean(value for _, value in dense))]
         _scatter(ax, mean, markersize=7, color=theme.text, label="dense", zorder=5)
@@ -102,15 +104,17 @@ def draw_compute_against_time(rows: Sequence[Row], theme: Theme) -> Figure:
     """
     with theme.apply():
         figure, ax = _figure()
-        gated = [row for row in rows if row["stack"] != "none"]
-        saved = [(100 * row["sparsity_macs"], 100 * (1 - row["time_vs_dense"])) for row in gated]
-        limit = 1.08 * max(5.0, *(max(pair) for pair in saved))
+        saved = {
+            name: [(100 * row["sparsity_macs"], 100 * (1 - row["time_vs_dense"])) for row in series]
+            for name, series in _series(rows)
+        }
+        every = [pair for points in saved.values() for pair in points]
+        limit = 1.08 * max(5.0, *(max(pair) for pair in every))
         ax.plot([0, limit], [0, limit], color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), label="as much time")
-        for index, stack in enumerate(_stacks(rows)):
-            points = [pair for pair, row in zip(saved, gated, strict=True) if row["stack"] == stack]
-            style = {"color": theme.lines[index], "marker": _MARKERS[index], "label": f"{stack} gated"}
-            _scatter(ax, points, markersize=5, **style)
-        ax.set_xlim(min(0, *(x for x, _ in saved)), limit)
+        for index, (name, points) in enumerate(saved.items()):
+            style = {"color": theme.lines[index % len(theme.lines)], "marker": _MARKERS[index % len(_MARKERS)]}
+            _scatter(ax, points, markersize=5, label=f"{name} gated", **style)
+        ax.set_xlim(min(0, *(x for x, _ in every)), limit)
         ax.set_xlabel("compute saved (% of multiply-accumulates)")
         ax.set_ylabel("time saved (%)")
         _legend(figure, ax)
@@ -139,8 +143,12 @@ def _means(rows: Sequence[Row], x_key: str) -> tuple[list[float], list[float], l
     return xs, [fmean(row["value"] for row in group) for _, group in ordered], [target for (target, _), _ in ordered]
 
 
-def _stacks(rows: Sequence[Row]) -> list[str]:
-    return sorted({row["stack"] for row in rows} - {"none"})
+def _series(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows of each series of gated models, with its name."""
+    names = gated_names(rows)
+    return [
+        (name, [row for row in rows if names.get(row["checkpoint"]) == name]) for name in sorted(set(names.values()))
+    ]
 
 
 def _scatter(ax: Axes, points: Sequence[tuple[float, float]], **style: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from speechgate.errors import ConfigError
 from speechgate.files import write_json
 from speechgate.report.models import Model
+from speechgate.scoring.decoded import variant_of
 from speechgate.scoring.metric import primary_metric
 
 SCHEMA = 1
@@ -95,6 +96,17 @@ def primary_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         metrics.setdefault(row["task"], []).append(row["metric"])
     return [row for row in rows if row["metric"] == primary_metric(metrics[row["task"]])]
+
+
+def gated_names(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What is gated in each checkpoint: "decoder", or "decoder (dial)" where several experiments gate that stack."""
+    gated = {row["checkpoint"]: row["stack"] for row in rows if row["stack"] != "none"}
+    variants = {checkpoint: variant_of(checkpoint, stack) for checkpoint, stack in gated.items()}
+    several = {stack for stack in STACKS if len({variants[each] for each in gated if gated[each] == stack}) > 1}
+    return {
+        checkpoint: f"{stack} ({variants[checkpoint]})" if stack in several and variants[checkpoint] else stack
+        for checkpoint, stack in gated.items()
+    }
 
 
 def _is(kind: str, value: Any) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechgate.report.headlines import KIND_NAMES, LABELS, kind_of
-from speechgate.report.results import primary_rows
+from speechgate.report.results import gated_names, primary_rows
 
 _MODEL_KEYS = ("stack", "sparsity_target", "checkpoint")
 
@@ -21,7 +21,7 @@ class ResultTable:
 
 
 def result_tables(results: dict[str, Any]) -> list[ResultTable]:
-    """A table for each kind of task; a row also gets "label", "p_value" (None for dense) and "place".
+    """A table for each kind of task; a row also gets "label", "gated", "p_value" (None for dense) and "place".
 
     "place" says where interval and value lie on their metric's axis, in percent of its width: low, value, high.
     """
@@ -30,6 +30,7 @@ def result_tables(results: dict[str, Any]) -> list[ResultTable]:
         for model in results["diagnostics"]
         for test in model["versus_dense"]
     }
+    names = gated_names(results["rows"])
     ends: dict[str, float] = {}
     for row in results["rows"]:
         ends[row["metric"]] = max(ends.get(row["metric"], 1.0), row["ci95"][1])
@@ -39,13 +40,14 @@ def result_tables(results: dict[str, Any]) -> list[ResultTable]:
             {
                 **row,
                 "label": LABELS[row["metric"]],
+                "gated": names.get(row["checkpoint"], "dense"),
                 "p_value": p_values.get(tuple(row[key] for key in (*_MODEL_KEYS, "task", "metric"))),
                 "place": [100 * x / ends[row["metric"]] for x in (row["ci95"][0], row["value"], row["ci95"][1])],
             }
             for row in results["rows"]
             if kind_of(row) == kind
         ]
-        rows.sort(key=lambda row: (row["task"], row["stack"] != "none", row["stack"], row["sparsity_target"]))
+        rows.sort(key=lambda row: (row["task"], row["gated"] != "dense", row["gated"], row["sparsity_target"]))
         main = {row["metric"] for row in primary_rows(rows)}
         metrics = sorted({row["metric"] for row in rows}, key=lambda metric: (metric not in main, metric))
         if rows:

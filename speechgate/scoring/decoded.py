@@ -68,9 +68,13 @@ class Decoded:
 
     @property
     def variant(self) -> str:
-        """Which gates, by the name of their experiment: "dial" of gates_dial_decoder, "" of gates_decoder_0.50."""
-        found = re.fullmatch(rf"gates_(.+)_{self.stack}(_\d\.\d\d)?", Path(self.checkpoint).name)
-        return "" if found is None else found[1].replace("_", " ")
+        return variant_of(self.checkpoint, self.stack)
+
+
+def variant_of(checkpoint: str, stack: str) -> str:
+    """Which gates, by the name of their experiment: "dial" of gates_dial_decoder, "" of gates_decoder_0.50."""
+    found = re.fullmatch(rf"(.+)_{stack}(_\d\.\d\d)?", Path(checkpoint).name)
+    return "" if found is None else " ".join(word for word in found[1].split("_") if word != "gates")
 
 
 def by_task(utterances: Iterable[Utterance]) -> dict[Task, list[Utterance]]:

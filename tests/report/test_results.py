@@ -10,11 +10,14 @@ import pytest
 from rich.console import Console
 
 from speechgate.errors import ConfigError
+from speechgate.report.figures import quality_figures, time_figures
 from speechgate.report.headlines import headlines, trade_offs
 from speechgate.report.models import read_models
 from speechgate.report.page import write_report
 from speechgate.report.results import ROW_TYPES, collect_results, validate_results, write_results
+from speechgate.report.rows import result_tables
 from speechgate.report.table import results_table
+from speechgate.usage.theme import LIGHT
 
 # Written out again from the issue, so that a change of ROW_TYPES alone does not pass.
 CONTRACT = [
@@ -104,6 +107,27 @@ def test_headlines_say_quality_cost_and_whether_it_listens(results: dict[str, An
     assert (cost.title, cost.value[0]) == ("Time at 50% sparsity", "−")
     assert "of the decoder loses least" in cost.sentence
     assert (listens.value, listens.good) == ("Yes", True)
+
+
+def test_experiments_that_gate_the_same_stack_are_told_apart(results: dict[str, Any]) -> None:
+    several = copy.deepcopy(results)
+    for each in [*several["rows"], *several["diagnostics"]]:
+        if each["stack"] == "decoder":
+            alone = each["sparsity_target"] == 0.3
+            each["checkpoint"] = "exp/gates_decoder_0.30" if alone else "exp/gates_dial_decoder"
+    names = [trade_off.gated for trade_off in trade_offs(several)]
+    assert names == ["dense", "decoder", "decoder (dial)", "decoder (dial)", "encoder"]
+    assert {row["gated"] for table in result_tables(several) for row in table.rows} == set(names)
+    assert "Closing 50% of the decoder (dial) loses least" in headlines(several)[2].sentence
+    drawn = {spec.name: spec.draw(LIGHT) for spec in quality_figures(several) + time_figures(several)}
+    points = {
+        name: [len(line.get_xdata()) for line in figure.axes[0].lines if line.get_label() == "mean"]
+        for name, figure in drawn.items()
+    }
+    assert points["quality_asr_decoder"] == [2]
+    assert points["quality_asr_decoder_dial"] == [3]
+    lines = {str(line.get_label()): len(line.get_xdata()) for line in drawn["time_asr"].axes[0].lines}
+    assert (lines["decoder gated"], lines["decoder (dial) gated"], lines["encoder gated"]) == (2, 3, 2)
 
 
 def test_a_model_that_guesses_is_called_out(results: dict[str, Any]) -> None:
