@@ -4,12 +4,13 @@ import shutil
 from pathlib import Path
 
 from speechgate.corpus.frame import Corpus
+from speechgate.corpus.known import CORPORA
 from speechgate.errors import ConfigError
 from speechgate.files import write_json, write_text
 from speechgate.locks import in_turn
 from speechgate.manifests.cuts import read_cuts, write_cuts
 from speechgate.manifests.leaks import find_leaks
-from speechgate.recipe import CORPORA, Recipe
+from speechgate.recipe import Recipe
 from speechgate.runinfo import pick_device
 from speechgate.shard import WHOLE, Shard
 

@@ -11,25 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 
 from lhotse.cut import Cut
 
 from speechgate.config import CONF_DIR, Experiment, choices, load_yaml, phases
-from speechgate.corpus import (
-    common_voice,
-    covost2,
-    europarl_st,
-    fleurs,
-    mboshi,
-    mls,
-    mtedx,
-    must_c,
-    own,
-    prompts,
-    voxpopuli,
-)
-from speechgate.corpus.frame import Corpus
+from speechgate.corpus.known import CORPORA
 from speechgate.data.tasks import has_task, parse_tasks, reference
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import naming
@@ -42,8 +28,6 @@ from speechgate.text.normalize import normalize_for_training
 from speechgate.text.tokenizer import Tokenizer, Units
 from speechgate.text.vocabulary import FILE as VOCABULARY
 
-_FRAMED = (europarl_st, covost2, fleurs, must_c, mtedx, voxpopuli, mls, common_voice, mboshi, own)
-CORPORA: dict[str, ModuleType | Corpus] = {"prompts": prompts} | {each.CORPUS.name: each.CORPUS for each in _FRAMED}
 TOKENIZER_TEXTS = 200_000  # a task; large manifests come in a random order, so the first ones are a fair sample
 
 
@@ -114,33 +98,40 @@ class Recipe:
             choices("split", split, sorted(known))
         return found
 
-    def _indexes(self, split: str) -> dict[str, ManifestIndex]:
-        return {name: index_manifest(path) for name, path in self.manifests(split).items()}
+    def _indexes(self, split: str, repeat: Mapping[str, int] | None = None) -> dict[str, ManifestIndex]:
+        """The indexes of a split by corpus, without the corpora that come 0 times."""
+        times = repeat or {}
+        if unknown := set(times) - set(self.corpora):
+            raise ConfigError(
+                f"train.repeat: {unknown.pop()!r} is not trained on here, only: {', '.join(self.corpora)}"
+            )
+        used = {name: path for name, path in self.manifests(split).items() if times.get(name, 1)}
+        if not used:
+            raise ConfigError(f"train.repeat leaves out every corpus with the split {split!r}: keep one")
+        return {name: index_manifest(path) for name, path in used.items()}
 
     def cuts(self, split: str, repeat: Mapping[str, int] | None = None) -> list[Cut] | LargeCuts:
         """The cuts of a split: in memory, or as a stream where they are many.
 
         Args:
-            repeat: how often the cuts of a corpus come, by its name; once where it is not named.
+            repeat: how often the cuts of a corpus come, by its name; once where it is not named, with 0 not at all.
 
         Raises:
-            ConfigError: no such split, or a corpus to repeat that is not trained on.
+            ConfigError: no such split, a corpus to repeat that is not trained on, or none that is left.
             ManifestError: the corpus is not prepared, or a cut is not what it should be.
         """
-        indexes = self._indexes(split)
+        indexes = self._indexes(split, repeat)
         views = [CorpusView(name, named=len(self.corpora) > 1) for name in indexes]
-        if unknown := set(repeat or ()) - set(indexes):
-            raise ConfigError(f"train.repeat: {unknown.pop()!r} is not trained on here, only: {', '.join(indexes)}")
         times = [(repeat or {}).get(name, 1) for name in indexes]
         shown = views if any(view.changes_anything for view in views) else ()
         cuts = LargeCuts(list(indexes.values()), shown, times)
         return cuts if cuts.count > LARGE else list(cuts)
 
-    def available_tasks(self) -> list[Task]:
-        """ASR in every language of the training manifests, and ST into each corpus's targets."""
+    def available_tasks(self, repeat: Mapping[str, int] | None = None) -> list[Task]:
+        """ASR in every language of the training manifests (``repeat`` as in ``cuts``), and ST into their targets."""
         tasks = {
             task
-            for name, index in self._indexes("train").items()
+            for name, index in self._indexes("train", repeat).items()
             for task in index.tasks
             if task.kind == "asr" or not CORPORA[name].targets or task.tgt in CORPORA[name].targets
         }
@@ -216,12 +207,13 @@ class Recipe:
         """Train one experiment; ``kinds`` and ``languages`` narrow its tasks down.  Returns the checkpoint's folder."""
         from speechgate.training.run import train  # here, because Lightning takes seconds to load
 
-        tasks = parse_tasks(kinds or experiment.tasks, languages, self.available_tasks())
+        repeat = experiment.train.repeat
+        tasks = parse_tasks(kinds or experiment.tasks, languages, self.available_tasks(repeat))
         if experiment.init is not None and init is None:
             init = self.folder_of(experiment.init, kinds, languages)
         cuts: dict[str, Iterable[Cut]] = {
-            "train": self.cuts("train", experiment.train.repeat),
-            "dev": self.cuts("dev"),
+            "train": self.cuts("train", repeat),
+            "dev": self.cuts("dev", {name: min(times, 1) for name, times in repeat.items()}),
         }
         folder = folder or self.home_of(kinds, languages) / experiment.name
         with naming(folder):

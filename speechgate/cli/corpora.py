@@ -11,7 +11,8 @@ from speechgate.cli.options import DATA, Corpus, Data, Source, app, parts_of
 @app.command()
 def download(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DATA) -> None:
     """Bring a corpus to this machine."""
-    from speechgate.recipe import CORPORA, Recipe
+    from speechgate.corpus.known import CORPORA
+    from speechgate.recipe import Recipe
 
     for name in Recipe(corpus).corpora:
         print(CORPORA[name].download(data, source))
@@ -25,7 +26,8 @@ def prepare(corpus: Corpus = "prompts", source: Source = "auto", data: Data = DA
     the rest.
     """
     from speechgate import preparation
-    from speechgate.recipe import CORPORA, Recipe
+    from speechgate.corpus.known import CORPORA
+    from speechgate.recipe import Recipe
     from speechgate.shard import started_shard
 
     recipe = Recipe(corpus, data)

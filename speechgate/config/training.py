@@ -75,8 +75,8 @@ class TrainConfig:
 
     ``max_duration`` is seconds of audio a batch, ``max_seconds`` the longest recording used.  ``max_minutes`` (0: no
     limit) ends the run by the clock, its schedules hurried along.  ``repeat`` says how many times a corpus of the mix
-    counts, by its name: {prompts: 4}.  ``cache`` recordings are kept decoded in memory
-    by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
+    counts, by its name: {prompts: 4}; one that counts 0 times is left out.  ``cache`` recordings are kept decoded in
+    memory by each worker.  ``gated_only`` trains the gates and the stacks that they gate, and freezes the rest.
     ``join`` is the share of examples that others of their task follow, up to at most ``max_seconds`` (data/join.py).
     ``recombine`` is the share of ASR examples replaced by words of other recordings (data/recombine.py); it needs
     a checkpoint to continue from, whose CTC finds the words.  ``noise`` and ``reverb`` are added to examples as they
@@ -149,8 +149,8 @@ class TrainConfig:
             if not 0.0 <= share <= 1.0:
                 raise ConfigError(f"train.{name} is {share}: the share of the examples, 0 to 1")
         for corpus, times in self.repeat.items():
-            if not isinstance(times, int) or times < 1:
-                raise ConfigError(f"train.repeat.{corpus} is {times}: give a whole number of times, at least 1")
+            if not isinstance(times, int) or times < 0:
+                raise ConfigError(f"train.repeat.{corpus} is {times}: give a whole number of times, 0 for none")
         if not 0.0 < self.layer_decay <= 1.0 or not 0.0 < self.ema_decay < 1.0:
             raise ConfigError(
                 "train.layer_decay and train.ema_decay are factors: 0 < layer_decay <= 1, 0 < ema_decay < 1"

@@ -12,7 +12,8 @@ from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperToken
 from speechgate.files import write_text
 from speechgate.gates.attach import detach
 from speechgate.gates.fixed import silence
-from speechgate.model.checkpoint import Checkpoint, Specialised, save_weights
+from speechgate.model.checkpoint import Checkpoint, Specialised
+from speechgate.model.weights import save_weights
 from speechgate.task import Task
 from speechgate.whisper.host import WhisperHost
 from speechgate.whisper.tokens import TRANSCRIBE, TRANSLATE, WhisperTokens

@@ -15,7 +15,8 @@ from torch import Tensor
 from speechgate.config import ModelConfig, load_yaml
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.model.build import build_model
-from speechgate.model.checkpoint import Checkpoint, load_state
+from speechgate.model.checkpoint import Checkpoint
+from speechgate.model.weights import load_state
 from speechgate.text.tokenizer import Tokenizer
 
 KINDS = {"frontend": "default", "encoder": "e_branchformer", "decoder": "transformer"}

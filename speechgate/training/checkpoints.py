@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from speechgate.config import TrainConfig
 from speechgate.errors import CheckpointError, Stopped
 from speechgate.files import atomic_path
-from speechgate.model.checkpoint import average_states
+from speechgate.model.weights import average_states
 
 KEPT = 2  # resumption checkpoints
 LOGGED = ("train/", "speed/")

@@ -11,8 +11,8 @@ import pytest
 
 from speechgate.corpus import europarl_st, mls, voxpopuli
 from speechgate.corpus.archives import Archive, fetch_archives
+from speechgate.corpus.known import CORPORA
 from speechgate.errors import ConfigError, DownloadError
-from speechgate.recipe import CORPORA
 from tests.corpus.clips import Clip
 from tests.corpus.layouts import LAYOUTS
 from tests.corpus.server import Server, serving

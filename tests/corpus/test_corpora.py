@@ -12,13 +12,14 @@ from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 from speechgate.config import load_experiment
 from speechgate.corpus import frame
+from speechgate.corpus.known import CORPORA
 from speechgate.errors import ConfigError, DownloadError, ManifestError
 from speechgate.hypotheses import decode
 from speechgate.manifests.cuts import read_cuts, validate
 from speechgate.manifests.gate import issue_totals
 from speechgate.manifests.quality import Quality
 from speechgate.preparation import prepare, report_leaks
-from speechgate.recipe import CORPORA, Recipe
+from speechgate.recipe import Recipe
 from tests.corpus.clips import Clip, write, write_audio
 from tests.corpus.layouts import LAYOUTS, Expected, report_of
 
@@ -115,6 +116,20 @@ def test_one_training_over_a_mix(corpora: tuple[Path, dict[str, Expected]], tmp_
         recipe.cuts("tset")
     with pytest.raises(ConfigError, match="'mtedz' is not trained on here, only: covost2, mtedx"):
         recipe.train(load_experiment("debug", [*short, "train.repeat.mtedz=3"]))
+
+
+def test_a_corpus_of_a_mix_that_counts_0_times_is_left_out(
+    corpora: tuple[Path, dict[str, Expected]], tmp_path: Path
+) -> None:
+    recipe = Recipe("mtedx,covost2", corpora[0] / "data", tmp_path)
+    assert {cut.id.partition("/")[0] for cut in recipe.cuts("dev", {"mtedx": 0})} == {"covost2"}
+    short = ["train.updates=2", "train.validate_every=2", "tasks=[asr,st]"]
+    folder = recipe.train(load_experiment("debug", [*short, "train.repeat.mtedx=0"]))
+    assert json.loads((folder / "description.json").read_text())["tasks"] == ["asr:fra", "st:fra-eng"]
+    with pytest.raises(ConfigError, match="leaves out every corpus with the split 'train'"):
+        recipe.train(load_experiment("debug", [*short, "train.repeat={mtedx: 0, covost2: 0}"]))
+    with pytest.raises(ConfigError, match=r"train.repeat.mtedx is -1: give a whole number of times, 0 for none"):
+        load_experiment("debug", ["train.repeat.mtedx=-1"])
 
 
 def test_a_mix_finds_leaks_between_its_corpora(corpora: tuple[Path, dict[str, Expected]], tmp_path: Path) -> None:

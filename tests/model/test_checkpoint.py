@@ -11,7 +11,8 @@ from torch import nn
 from speechgate.config import GatesConfig, load_yaml
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.files import write_text
-from speechgate.model.checkpoint import average_states, load_checkpoint, load_weights, save_checkpoint
+from speechgate.model.checkpoint import load_checkpoint, save_checkpoint
+from speechgate.model.weights import average_states, load_weights
 from tests.model.tiny import LANGUAGES, TASKS, checkpoint_of, random_model, randomise, speech, tiny_config, tokenizer
 
 GATES = GatesConfig(stack="both", target=0.7, context=("task", "audio"))
