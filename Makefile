@@ -33,7 +33,7 @@ endif
 MAKEOVERRIDES :=
 
 recipes := $(patsubst recipes/%/run.sh,%,$(wildcard recipes/*/run.sh))
-shell_scripts := $(wildcard .ci/run scripts/*.sh recipes/stages.sh recipes/*/run.sh)
+shell_scripts := $(wildcard .ci/run scripts/*.sh recipes/*.sh recipes/*/run.sh)
 
 option/CONF = $(call text,--conf,$(CONF))
 option/CORPUS = $(call text,--corpus,$(CORPUS))
