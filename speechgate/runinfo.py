@@ -1,6 +1,7 @@
-"""What a result was made with: commit, command, versions, machine."""
+"""What a result was made with: commit, command, versions, machine, configuration."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from speechgate.errors import CheckpointError
 from speechgate.shard import local_processes, local_rank
 
 PACKAGES = ("torch", "espnet", "lhotse", "lightning", "sentencepiece", "jiwer", "sacrebleu")
@@ -47,6 +49,20 @@ def run_info(device: torch.device | str, seed: int | None = None) -> dict[str, A
         "device": device_name(device),
         "seed": seed,
     }
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What ``folder``'s run.json tells of the training; empty for a checkpoint that was trained elsewhere.
+
+    Raises:
+        CheckpointError: run.json is damaged.
+    """
+    path = folder / "run.json"
+    try:
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    return run.get("description", {})
 
 
 def pick_device() -> torch.device:

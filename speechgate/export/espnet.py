@@ -1,5 +1,8 @@
 """A checkpoint as ESPnet writes its own: config.yaml, model.pth, tokens.txt and tokens.model; speechgate is not needed.
 
+A model that is normalised by global statistics has them in feats_stats.npz too, since ESPnet builds its layer from a
+file; those in the weights, the same, are then put in their place.
+
 ESPnet's layers have all their modules.  A closed one stays, with its last projection zero, so that it adds exactly 0;
 of a closed group of heads or channels the columns of that projection are zero.
 A layer with nothing open is left out if it ends on its residual stream (the decoder's, and a Transformer encoder's).
@@ -8,6 +11,7 @@ A layer with nothing open is left out if it ends on its residual stream (the dec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
@@ -18,9 +22,13 @@ from speechgate.gates.espnet import espnet_stacks
 from speechgate.gates.fixed import partly_closed, silence
 from speechgate.gates.sites import in_groups
 from speechgate.model.checkpoint import Checkpoint, Specialised
+from speechgate.model.espnet_compat import GlobalMVN
+from speechgate.model.published import SCOPES
 from speechgate.task import NO_TIMESTAMPS
 
 WINDOW_SECONDS = 30.0  # ESPnet's own inference for such models pads or cuts every recording to one length: OWSM's
+STATISTICS = "feats_stats.npz"
+NORMALIZERS = {scope: normalizer for normalizer, scope in SCOPES.items()}
 
 
 def write_espnet(checkpoint: Checkpoint, specialised: Specialised, folder: Path) -> Path:
@@ -46,15 +54,28 @@ def write_espnet(checkpoint: Checkpoint, specialised: Specialised, folder: Path)
         setattr(owner, name, type(getattr(owner, name))(*kept))
         blocks[stack.name] = len(kept)
     checkpoint.tokenizer.save(folder)
+    if isinstance(model.normalize, GlobalMVN):
+        _write_statistics(model.normalize, folder / STATISTICS)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(_config(checkpoint, blocks, folder))))
     with atomic_path(folder / "model.pth") as temporary:
         torch.save({name: value.detach().cpu().clone() for name, value in model.state_dict().items()}, temporary)
     return folder / "model.pth"
 
 
+def _write_statistics(normalize: GlobalMVN, path: Path) -> None:
+    """The sums over one frame that have this mean and standard deviation."""
+    mean_M, std_M = (each.double().cpu().numpy() for each in (normalize.mean, normalize.std))
+    with atomic_path(path) as temporary:
+        np.savez(temporary, count=1, sum=mean_M, sum_square=std_M**2 + mean_M**2)
+
+
 def _config(checkpoint: Checkpoint, blocks: dict[str, int], folder: Path) -> dict[str, Any]:
     """The arguments of ESPnet's S2T task that build the model, and those that its inference asks for."""
     config, _ = checkpoint.of_espnet("--format espnet")
+    normalize_conf = dict(config.normalize)
+    normalizer = NORMALIZERS[normalize_conf.pop("scope", "utterance")]
+    if normalizer == "global_mvn":
+        normalize_conf["stats_file"] = str(folder / STATISTICS)
     return {
         "input_size": None,
         "token_list": checkpoint.tokenizer.token_list,
@@ -64,8 +85,8 @@ def _config(checkpoint: Checkpoint, blocks: dict[str, int], folder: Path) -> dic
         "frontend_conf": config.frontend,
         "specaug": None if config.specaug is None else "specaug",
         "specaug_conf": config.specaug or {},
-        "normalize": "utterance_mvn",
-        "normalize_conf": config.normalize,
+        "normalize": normalizer,
+        "normalize_conf": normalize_conf,
         "preencoder": None,
         "postencoder": None,
         "encoder": config.encoder_class,

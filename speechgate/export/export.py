@@ -12,7 +12,7 @@ from speechgate.export.espnet import write_espnet
 from speechgate.export.onnx import write_onnx
 from speechgate.export.specialise import closed_for
 from speechgate.model.checkpoint import Specialised, load_checkpoint, save_checkpoint
-from speechgate.runinfo import run_info
+from speechgate.runinfo import read_description, run_info
 from speechgate.task import Task
 from speechgate.whisper.config import WhisperConfig
 
@@ -50,7 +50,7 @@ def export(
     Raises:
         ConfigError: an unknown format or one for other models, a folder that holds something, or gates that the task
             alone does not fix.
-        CheckpointError: the source is no checkpoint, or is specialised already.
+        CheckpointError: the source is no checkpoint, is damaged, or is specialised already.
         ManifestError: no cut fits the task.
     """
     choices("--format", form, FORMATS)
@@ -75,5 +75,8 @@ def export(
     checkpoint.specialise(specialised)
     if form == "onnx":
         return Exported(write_onnx(checkpoint, folder), specialised, sites)
-    save_checkpoint(folder, checkpoint, run_info("cpu") | {"source": str(source)})
+    run = run_info("cpu") | {"source": str(source)}
+    if description := read_description(source):
+        run["description"] = description | {"tasks": [str(task)]}
+    save_checkpoint(folder, checkpoint, run)
     return Exported((folder / "model.safetensors",), specialised, sites)

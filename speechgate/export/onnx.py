@@ -27,6 +27,7 @@ from speechgate.decoding.search.blocks import FeedForward, SelfAttention, Source
 from speechgate.errors import ConfigError
 from speechgate.files import atomic_path, write_json
 from speechgate.model.checkpoint import Checkpoint
+from speechgate.model.espnet_compat import GlobalMVN
 from speechgate.task import Task
 
 
@@ -87,7 +88,11 @@ class Encoder(nn.Module):
         return torch.stack([each_BT2HE.permute(2, 0, 3, 1, 4) for each_BT2HE in projected])
 
     def _normalised(self, x_BFM: Tensor, real_BF1: Tensor) -> Tensor:
-        """What ESPnet's UtteranceMVN does, which asks for lengths in Python and so cannot be traced."""
+        """What ESPnet's normalisation does, which asks for lengths in Python and so cannot be traced."""
+        if isinstance(self.normalize, GlobalMVN):
+            mean_M, std_M = self.normalize.mean.to(x_BFM), self.normalize.std.to(x_BFM)
+            x_BFM = (x_BFM - mean_M if self.normalize.norm_means else x_BFM).masked_fill(~real_BF1, 0.0)
+            return x_BFM / std_M if self.normalize.norm_vars else x_BFM
         x_BFM = x_BFM.masked_fill(~real_BF1, 0.0)
         frames_B11 = real_BF1.sum(1, keepdim=True)
         centred_BFM = (x_BFM - x_BFM.sum(1, keepdim=True) / frames_B11).masked_fill(~real_BF1, 0.0)

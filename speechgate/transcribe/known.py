@@ -1,12 +1,12 @@
-"""What a checkpoint was trained for: its tasks and the longest recordings it has heard, from its run.json."""
+"""What a checkpoint is for: its tasks and the longest recordings it has heard, from its config.yaml and run.json."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from speechgate.errors import CheckpointError, ConfigError
+from speechgate.config import load_yaml
+from speechgate.errors import ConfigError
+from speechgate.runinfo import read_description
 from speechgate.task import KINDS, Task, to_iso3
 from speechgate.text.tokenizer import Tokens
 
@@ -22,18 +22,18 @@ class Known:
 
     @classmethod
     def of(cls, folder: Path, tokenizer: Tokens) -> "Known":
-        """Read run.json; a checkpoint that was trained elsewhere knows all that its tokens can say.
+        """Read the folder of a checkpoint.
+
+        A specialised one knows its one task; one that was trained elsewhere knows all that its tokens can say.
 
         Raises:
             CheckpointError: run.json is damaged.
+            ConfigError: config.yaml is missing or damaged.
         """
-        path = folder / "run.json"
-        try:
-            run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not JSON: {error}") from error
-        description = run.get("description", {})
-        tasks = [Task.parse(text) for text in description.get("tasks", ())] or _all_tasks(tokenizer)
+        description = read_description(folder)
+        specialised = load_yaml(folder / "config.yaml").get("specialised")
+        told = [specialised["task"]] if specialised else description.get("tasks", ())
+        tasks = [Task.parse(text) for text in told] or _all_tasks(tokenizer)
         return cls(tuple(tasks), description.get("train", {}).get("max_seconds", WINDOW_SECONDS))
 
     @property

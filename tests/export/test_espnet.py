@@ -8,6 +8,8 @@ from espnet2.tasks.s2t import S2TTask
 from speechgate.export.espnet import write_espnet
 from speechgate.export.export import export
 from speechgate.model.checkpoint import Specialised, load_checkpoint
+from speechgate.model.espnet_compat import GlobalMVN
+from speechgate.model.published import import_espnet
 from tests.export.gated_checkpoint import forced, save_gated
 from tests.gates.gated import ENCODERS, decode, encode
 from tests.model.tiny import TASKS, recordings, speech
@@ -34,6 +36,23 @@ def test_espnet_says_what_the_gated_checkpoint_says(tmp_path, encoder):
     exported = export(tmp_path / "gated", TASKS[2], "espnet", tmp_path / "espnet")
     assert exported.specialised.closed
     assert_same(tmp_path / "espnet", forced(gated, exported.specialised.closed))
+
+
+@pytest.mark.parametrize("scope", ["utterance", "global"])
+def test_the_normalisation_is_the_model_s(tmp_path, scope):
+    normalize = {"scope": scope, "norm_vars": True}
+    gated = save_gated(tmp_path / "gated", normalize=normalize)
+    exported = export(tmp_path / "gated", TASKS[2], "espnet", tmp_path / "espnet")
+    model = assert_same(tmp_path / "espnet", forced(gated, exported.specialised.closed))
+    if scope == "global":
+        read = GlobalMVN(tmp_path / "espnet" / "feats_stats.npz")
+        torch.testing.assert_close(read.mean.float(), gated.model.normalize.mean.float())
+        torch.testing.assert_close(read.std.float(), gated.model.normalize.std.float())
+    imported = import_espnet(tmp_path / "espnet")
+    assert imported.config.normalize == normalize
+    inputs = speech([9_000, 4_000])
+    with torch.inference_mode():
+        torch.testing.assert_close(encode(imported.model, *inputs), encode(model, *inputs))
 
 
 def test_both_branches_closed_merge_to_nothing(tmp_path):

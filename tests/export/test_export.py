@@ -1,5 +1,6 @@
 """A checkpoint for one task: smaller, and the same hypotheses, gates and costs as the gated one."""
 
+import json
 from itertools import cycle
 
 import numpy as np
@@ -16,6 +17,7 @@ from speechgate.manifests.cuts import write_cuts
 from speechgate.model.build import count_parameters
 from speechgate.model.checkpoint import load_checkpoint, save_checkpoint
 from speechgate.task import Task
+from speechgate.transcribe.known import Known
 from tests.data.dummies import dummy_cut, write_audio
 from tests.export.gated_checkpoint import OPTIONS, decode_noise, forced, save_gated
 from tests.gates.gated import ENCODERS
@@ -54,6 +56,17 @@ def test_it_is_for_its_task_alone_and_for_no_new_gates(tmp_path):
     with pytest.raises(CheckpointError, match="already: export the one it was made of"):
         export(tmp_path / "small", TASKS[0], "espnet", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_it_tells_its_window_and_its_one_task(tmp_path):
+    gated = save_gated(tmp_path / "gated")
+    description = {"name": "gated", "tasks": [str(task) for task in TASKS], "train": {"max_seconds": 20.0}}
+    save_checkpoint(tmp_path / "gated", gated, {"description": description})
+    export(tmp_path / "gated", TASKS[2], "speechgate", tmp_path / "small")
+    run = json.loads((tmp_path / "small" / "run.json").read_text())
+    assert run["source"] == str(tmp_path / "gated")
+    assert run["description"] == description | {"tasks": ["st:rus-eng"]}
+    assert Known.of(tmp_path / "small", gated.tokenizer) == Known((TASKS[2],), 20.0)
 
 
 def test_gates_that_hear_the_audio_are_fixed_to_what_most_utterances_get(tmp_path):

@@ -33,6 +33,17 @@ def run(session, *inputs):
 @pytest.mark.parametrize("lengths", [[9_000], [4_000, 20_000, 6_000]])
 def test_the_encoder_s_outputs(exported, lengths):
     gated, encoder, _, _ = exported
+    assert_same_encoder(gated, encoder, lengths)
+
+
+@pytest.mark.parametrize("normalize", [{"scope": "global"}, {"scope": "utterance", "norm_vars": True}])
+def test_the_normalisation_is_the_model_s(tmp_path, normalize):
+    gated = save_gated(tmp_path / "gated", layers=1, use_sdpa=True, normalize=normalize)
+    made = export(tmp_path / "gated", TASKS[2], "onnx", tmp_path / "onnx")
+    assert_same_encoder(gated, onnxruntime.InferenceSession(str(made.files[0])), [4_000, 20_000])
+
+
+def assert_same_encoder(gated, encoder, lengths):
     speech_BN, lengths_B = speech(lengths)
     gated.model.gates.set_context([TASKS[2]] * len(lengths))
     with torch.inference_mode():

@@ -14,11 +14,15 @@ from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.decoding.search.int8 import can_quantise
 from speechgate.errors import CheckpointError, ConfigError
-from speechgate.model.checkpoint import load_checkpoint
+from speechgate.export.export import export
+from speechgate.model.checkpoint import load_checkpoint, save_checkpoint
 from speechgate.recipe import Recipe
+from speechgate.task import Task
 from speechgate.text.vocabulary import learn_vocabulary, save_vocabulary
 from speechgate.transcribe.transcriber import Transcriber
-from tests.transcribe.bundled import FRENCH
+from tests.gates.gated import gated_model
+from tests.model.tiny import TASKS, checkpoint_of, searchable, tiny_config
+from tests.transcribe.bundled import ENGLISH, FRENCH
 
 
 def test_command_line(talk: Path, tmp_path: Path) -> None:
@@ -39,6 +43,17 @@ def test_command_line(talk: Path, tmp_path: Path) -> None:
     done = run.invoke(app, ["transcribe", str(FRENCH), "--tgt", "en", "--format", "srt"])
     assert done.exit_code == 0
     assert done.stdout.startswith("1\n00:00:0")
+
+
+@pytest.mark.parametrize("task", TASKS[:2], ids=str)
+def test_an_export_does_its_one_task_whatever_it_hears(tmp_path: Path, task: Task) -> None:
+    config = tiny_config()
+    gated = checkpoint_of(searchable(gated_model(config, context=("task", "source"))[0]), config)
+    save_checkpoint(tmp_path / "gated", gated, {})
+    export(tmp_path / "gated", task, "speechgate", tmp_path / "small")
+    done = CliRunner().invoke(app, ["transcribe", str(ENGLISH[0]), str(FRENCH), "--model", str(tmp_path / "small")])
+    assert done.exit_code == 0, done.exception
+    assert done.stderr.count(f" s, {task}\n") == 2  # and no language found
 
 
 @pytest.mark.parametrize(

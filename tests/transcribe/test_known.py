@@ -50,16 +50,31 @@ def test_one_task_tells_each_language() -> None:
     assert sorted(map(str, KNOWN.by_language())) == ["asr:eng", "asr:rus", "st:fra-eng"]
 
 
-def test_a_checkpoint_tells_in_its_run(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint's, with what is read of its config.yaml."""
+    (tmp_path / "config.yaml").write_text("format: 1\n")
+    return tmp_path
+
+
+def test_a_checkpoint_tells_in_its_run(folder: Path) -> None:
     run = {"description": {"tasks": ["asr:rus"], "train": {"max_seconds": 12.5}}}
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    assert Known.of(tmp_path, tokenizer()) == Known((Task.asr("rus"),), 12.5)
-    (tmp_path / "run.json").write_text("{")
+    (folder / "run.json").write_text(json.dumps(run))
+    assert Known.of(folder, tokenizer()) == Known((Task.asr("rus"),), 12.5)
+    (folder / "run.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"run\.json is not JSON"):
-        Known.of(tmp_path, tokenizer())
+        Known.of(folder, tokenizer())
 
 
-def test_a_checkpoint_from_elsewhere_knows_what_its_tokens_can_say(tmp_path: Path) -> None:
-    known = Known.of(tmp_path, tokenizer())
+def test_a_specialised_checkpoint_knows_one_task(folder: Path) -> None:
+    (folder / "config.yaml").write_text("format: 1\nspecialised:\n  task: st:rus-eng\n  closed: []\n")
+    assert Known.of(folder, tokenizer()) == Known((TASKS[2],), WINDOW_SECONDS)
+    run = {"description": {"tasks": [str(task) for task in TASKS], "train": {"max_seconds": 12.5}}}
+    (folder / "run.json").write_text(json.dumps(run))
+    assert Known.of(folder, tokenizer()) == Known((TASKS[2],), 12.5)
+
+
+def test_a_checkpoint_from_elsewhere_knows_what_its_tokens_can_say(folder: Path) -> None:
+    known = Known.of(folder, tokenizer())
     assert set(known.tasks) == set(TASKS)
     assert known.window_seconds == WINDOW_SECONDS
