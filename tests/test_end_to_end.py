@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from speechgate.bench.experiments import bench_experiments
 from speechgate.config import load_experiment
+from speechgate.decoding.execution import Execution
 from speechgate.demo import Point, copy_pretrained, run_points
 from speechgate.errors import CheckpointError, ConfigError
 from speechgate.preparation import prepare
@@ -44,6 +46,11 @@ def test_from_the_bundled_slice_to_a_report(recipe: Recipe, no_network: None) ->
         (stack, f"asr:{src}", src) for stack in ("none", "decoder") for src in ("eng", "ita")
     }
     assert "<table" in page.read_text()
+
+    table = bench_experiments(recipe, [], Execution())
+    assert [column.header for column in table.columns] == ["task", "sweep/gates_decoder_0.50"]
+    assert list(table.columns[0].cells) == ["asr:eng", "asr:ita"]
+    assert all(float(cell) > 0 for cell in table.columns[1].cells)
 
     before = {path: path.stat().st_mtime_ns for path in recipe.home.rglob("*") if path.name in KEPT}
     run_points(recipe, [Point("decoder", 0.5)], "debug_gates", recipe.home / "sweep", kinds, languages, dense)

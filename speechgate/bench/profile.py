@@ -14,15 +14,8 @@ import torch
 
 from speechgate.bench.machine import synchronise
 from speechgate.decoding.search import ctc, modules, running
+from speechgate.gates.espnet import known_stacks
 
-# What a closed gate saves in an encoder layer; the merge is saved where attn and cgmlp are both closed.
-ENCODER_PARTS = {
-    "ffn1": ("norm_ff_macaron", "feed_forward_macaron"),
-    "attn": ("norm_mha", "attn"),
-    "cgmlp": ("norm_mlp", "cgmlp"),
-    "merge": ("depthwise_conv_fusion", "merge_proj"),
-    "ffn2": ("norm_ff", "feed_forward"),
-}
 DECODER_PARTS = {
     "self_attn": modules.RunningSelfAttention,
     "src_attn": modules.RunningSourceAttention,
@@ -62,14 +55,18 @@ def module_times(model: Any, device: torch.device) -> Iterator[Counter[str]]:
         handles.extend((module.register_forward_pre_hook(begin), module.register_forward_hook(end)))
 
     watch(model.frontend, "frontend")
-    watch(model.encoder.embed, "encoder.subsampling")
-    for layer in model.encoder.encoders:
-        for kind, names in ENCODER_PARTS.items():
-            for name in names:
-                watch(getattr(layer, name), f"encoder.{kind}")
-    for kind, cls in DECODER_PARTS.items():
-        patches.append(patch.object(cls, "__call__", timed(f"decoder.{kind}", cls.__call__)))
-        patches.append(patch.object(cls, "__init__", timed(f"decoder.{kind}", vars(cls)["__init__"])))
+    encoder = model.encoder
+    for part in (encoder.embed,) if hasattr(encoder, "embed") else (encoder.conv1, encoder.conv2):
+        watch(part, "encoder.subsampling")
+    [stack] = [stack for stack in known_stacks(model) if stack.name == "encoder"]
+    for layer in stack.layers:
+        for kind in (*stack.kinds, *stack.gated.joints):
+            for name in kind.parts:
+                if isinstance(part := getattr(layer, name, None), torch.nn.Module):
+                    watch(part, f"encoder.{kind.name}")
+    for name, cls in DECODER_PARTS.items():
+        patches.append(patch.object(cls, "__call__", timed(f"decoder.{name}", cls.__call__)))
+        patches.append(patch.object(cls, "__init__", timed(f"decoder.{name}", vars(cls)["__init__"])))
     scorer = ctc.CtcPrefixScorer
     for method in ("score", "advance"):
         patches.append(patch.object(scorer, method, timed("ctc.prefix_scores", getattr(scorer, method))))

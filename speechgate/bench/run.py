@@ -31,7 +31,10 @@ STACKS = ("encoder", "decoder")
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure; ``espnet`` runs ESPnet's search beside this engine, which takes most of the time."""
+    """What to measure; ``espnet`` runs ESPnet's search beside this engine, which takes most of the time.
+
+    A Whisper has no CTC, and ESPnet's search cannot decode it: ``ctc_weight`` and ``espnet`` are not used then.
+    """
 
     model: str = "small"
     vocabulary: int = 2000
@@ -70,7 +73,7 @@ class Bench:
         self.subject.gates.force(torch.ones(1, len(self.subject.gates.sites), dtype=torch.bool))
         with torch.inference_mode():
             self._frames = int(self.subject.model.encode(*self.subject.audio(options.audio_s, 1))[1])
-        self._ctc_weights = sorted({0.0, options.ctc_weight})
+        self._ctc_weights = sorted({0.0, options.ctc_weight}) if self.subject.of_espnet else [0.0]
         self._compiled = (
             (True, False) if execution.compiles(self.subject.model.decoder.output_layer.weight) else (True,)
         )
@@ -90,7 +93,7 @@ class Bench:
         for ctc_weight in self._ctc_weights:
             for batch in sorted({1, options.batch}):
                 tail = f"b{batch} ctc{ctc_weight:g}"
-                if options.espnet:
+                if options.espnet and subject.of_espnet:
                     cases.append(Case(f"espnet dense {tail}", "espnet", ctc_weight, batch, dense))
                 for compiled in self._compiled:
                     name = f"{'' if compiled else 'uncompiled '}dense {tail}"
@@ -175,13 +178,14 @@ class Bench:
         frames = self._frames
         rows = case.open_BS.expand(case.batch, -1)
         macs = sum(table.utterance_macs(row, features, frames, options.tokens, options.beam)[0] for row in rows)
-        decoder = self.subject.model.decoder
-        kinds = {"self_attn": "self_attn", "src_attn": "src_attn", "ffn": "feed_forward"}
-        read = count_parameters(decoder.output_layer)
+        decoder = self.subject.stacks["decoder"]
+        parts = {kind.name: kind.parts for kind in decoder.kinds}
+        read = count_parameters(self.subject.model.decoder.output_layer)
         sites = self.subject.gates.sites
         for site, part, is_open in zip(sites, module_shares(sites), rows.any(0).tolist(), strict=True):
             if site.stack == "decoder" and is_open:
-                read += int(part * count_parameters(getattr(decoder.decoders[site.layer], kinds[site.kind])))
+                layer = decoder.layers[site.layer]
+                read += int(part * sum(count_parameters(getattr(layer, name)) for name in parts[site.kind]))
         width = 2 if self.execution.precision == "bfloat16" else 4
         return {"gmacs": macs / 1e9, "gbytes_read_by_steps": read * width * options.tokens / 1e9}
 
@@ -217,15 +221,14 @@ def run_bench(
             "name": options.model,
             "vocabulary": len(bench.subject.checkpoint.tokenizer.token_list),
             "parameters": count_parameters(bench.subject.model),
-            "encoder_layers": len(bench.subject.model.encoder.encoders),
-            "decoder_layers": len(bench.subject.model.decoder.decoders),
-            "width": bench.subject.model.encoder.output_size(),
+            **{f"{name}_layers": len(stack.layers) for name, stack in bench.subject.stacks.items()},
+            "width": bench.subject.stacks["encoder"].width,
         },
         "cases": records,
         "profiles": [
             {"batch": batch, "ctc_weight": weight, "ms": profile} for (batch, weight), profile in profiles.items()
         ],
-        "ratios": ratios(records, options.batch, options.ctc_weight),
+        "ratios": ratios(records, options.batch, max(case.ctc_weight for case in cases)),
         "run": run_info(device),
     }
     write_json(out / "bench.json", result)

@@ -16,6 +16,7 @@ from speechgate.decoding.engine import Engine
 from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import ConfigError
+from speechgate.gates.espnet import known_stacks
 from speechgate.model.build import build_model
 from speechgate.model.checkpoint import Checkpoint, load_checkpoint
 from speechgate.model.espnet_compat import BatchBeamSearch, CTCPrefixScorer
@@ -73,9 +74,12 @@ class Subject:
         self.gates = self.model.gates
         tokenizer = self.checkpoint.tokenizer
         self.task = TASK if isinstance(tokenizer, NumberedTokens) else _task_of(tokenizer)
-        with torch.no_grad():  # equal output lengths: nothing ends, and special symbols are for neither engine
-            forbidden = torch.tensor(sorted(tokenizer.specials), device=device)
-            self.model.decoder.output_layer.bias[forbidden] += IMPOSSIBLE
+        self.stacks = {stack.name: stack for stack in known_stacks(self.model)}
+        self.of_espnet = self.model.ctc is not None  # a Whisper has neither CTC nor a search of ESPnet's
+        if self.of_espnet:
+            with torch.no_grad():  # equal output lengths: nothing ends, and special symbols are for neither engine
+                forbidden = torch.tensor(sorted(tokenizer.specials), device=device)
+                self.model.decoder.output_layer.bias[forbidden] += IMPOSSIBLE
 
     def engine(self, options: SearchOptions, execution: Execution) -> Engine:
         return Engine(self.checkpoint, options, execution)

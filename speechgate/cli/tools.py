@@ -121,6 +121,7 @@ def stability(
 
 @app.command()
 def bench(
+    ctx: typer.Context,
     corpus: Annotated[
         str, typer.Option(help="time the gated experiments of this corpus against its dense model instead")
     ] = "",
@@ -151,14 +152,25 @@ def bench(
     from speechgate.recipe import Recipe
     from speechgate.runinfo import pick_device
 
-    console = Console()
+    console, execution = Console(), Execution(precision=precision, cuda_graph=cuda_graph)
     if corpus:
-        console.print(bench_experiments(Recipe(corpus, data, exp), parts_of(name)))
+        usual = ("corpus", "name", "precision", "cuda_graph", "data", "exp")
+        given = [
+            each for each in ctx.params if (source := ctx.get_parameter_source(each)) and source.name == "COMMANDLINE"
+        ]
+        if left := [f"--{each}" for each in given if each not in usual]:
+            raise ConfigError(
+                f"bench --corpus times experiments on their own recordings: it takes no {', '.join(left)}"
+            )
+        console.print(bench_experiments(Recipe(corpus, data, exp), parts_of(name), execution))
         return
+    if name:
+        raise ConfigError(
+            "bench --name goes with --corpus, whose experiments it names; --model names a checkpoint folder"
+        )
     models, sizes = parts_of(model), [int(size) for size in parts_of(vocabulary) if size.isdecimal()]
     if len(sizes) not in (1, len(models)):
         raise ConfigError(f"--vocabulary {vocabulary!r}: give one number, or one for each of {len(models)} models")
-    execution = Execution(precision=precision, cuda_graph=cuda_graph)
     for each, size in zip(models, sizes if len(sizes) > 1 else sizes * len(models), strict=True):
         out = exp / "bench" / Path(each).name if len(models) > 1 else exp / "bench"
         options = BenchOptions(each, size, seconds, tokens, beam, batch=batch, repeats=repeats, espnet=espnet)

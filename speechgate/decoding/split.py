@@ -74,6 +74,7 @@ class Decoding:
         record = json.loads(path.read_text(encoding="utf-8"))
         same = record.get("tasks") == [str(task) for task in self.tasks] and record["options"] == self.recorded_options
         same = same and (record.get("vocabulary") is None) == (self.vocabulary is None)
+        same = same and (self.budget is None or record["sparsity_target"] == self.budget)
         same = same and asdict(DEFAULT) | record.get("execution", {}) == asdict(self.execution)
         return (
             same and (self.dense is None or bool(record["time_vs_dense"])) and (not self.deaf or bool(record["deaf"]))

@@ -35,12 +35,13 @@ def times_against_dense(
     options: SearchOptions,
     execution: Execution = DEFAULT,
     vocabulary: Vocabulary | None = None,
+    label: str = "timing beside dense",
 ) -> dict[str, float]:
     """Seconds with ``gated`` over seconds with ``dense`` for each task: whole inference of one batch of waveforms."""
     fixed = replace(options, fixed_steps=STEPS, max_length_ratio=0.0, min_length_ratio=0.0)
     engines = [Engine(checkpoint, fixed, execution, vocabulary) for checkpoint in (gated, dense)]
     ratios = {}
-    for task in track(sorted({cut.custom["task"] for cut in examples}), "timing beside dense"):
+    for task in track(sorted({cut.custom["task"] for cut in examples}), label):
         cuts = sorted((cut for cut in examples if cut.custom["task"] == task), key=lambda cut: cut.duration)
         middle = max(0, (len(cuts) - UTTERANCES) // 2)
         chosen = cuts[middle : middle + UTTERANCES]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from speechgate.bench.machine import Crowding
 from speechgate.bench.profile import module_times
@@ -11,6 +12,7 @@ from speechgate.bench.run import Bench, BenchOptions, run_bench
 from speechgate.bench.subject import Subject
 from speechgate.bench.table import ratios_table
 from speechgate.bench.timing import Samples, take_turns
+from speechgate.cli import app
 from speechgate.decoding.engine import Engine
 from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
@@ -108,6 +110,18 @@ def test_turns_are_taken_and_disturbed_runs_dropped():
     assert Samples(runs, [False, False, True]).dropped == 1
     few = Samples(runs, [False, True, True])
     assert (few.median("ms"), few.dropped, few.disturbed) == (2.0, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--corpus", "prompts", "--batch", "4"], "it takes no --batch"),
+        (["--name", "gates_decoder_0.50"], "bench --name goes with --corpus"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(words, message):
+    result = CliRunner().invoke(app, ["bench", *words])
+    assert message in str(result.exception)
 
 
 def test_unknown_model_is_refused():

@@ -228,6 +228,14 @@ def test_parts_of_other_inputs_are_not_joined(home: Path, tmp_path: Path) -> Non
     assert not other.is_done() or not decoding.is_done()
 
 
+def test_settings_of_a_dial_that_share_a_folder_are_told_apart(home: Path, tmp_path: Path) -> None:
+    decoding = decoding_of(home, tmp_path, "dial")
+    assert decoding.budget is not None
+    decode(decoding)
+    assert decoding.is_done()
+    assert not dataclasses.replace(decoding, budget=decoding.budget + 0.002).is_done()
+
+
 def test_a_part_that_was_decoded_twice_stops_the_joining(home: Path, tmp_path: Path) -> None:
     decoding = decoding_of(home, tmp_path)
     decode(decoding, Shard(0, 2))
