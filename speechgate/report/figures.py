@@ -61,6 +61,7 @@ def quality_figures(results: dict[str, Any]) -> list[FigureSpec]:
 
 def time_figures(results: dict[str, Any]) -> list[FigureSpec]:
     """Quality against time and time against compute; none where time was not measured."""
+    names = gated_names(results["rows"])
     timed = [row for row in primary_rows(results["rows"]) if row["time_vs_dense"] is not None]
     if all(row["stack"] == "none" for row in timed):
         return []
@@ -69,9 +70,11 @@ def time_figures(results: dict[str, Any]) -> list[FigureSpec]:
         if any(row["stack"] != "none" for row in rows):
             title = f"{metric_label(rows)} of {KIND_NAMES[kind]} against time"
             reading = "The further left, the faster; a large mark is the mean of one model, small ones are its tasks."
-            specs.append(FigureSpec(f"time_{kind}", title, reading, partial(plots.draw_quality_against_time, rows)))
+            specs.append(
+                FigureSpec(f"time_{kind}", title, reading, partial(plots.draw_quality_against_time, rows, names))
+            )
     reading = "On the dashed line all compute saved becomes time saved; below it some is lost to overhead."
-    draw_compute = partial(plots.draw_compute_against_time, timed)
+    draw_compute = partial(plots.draw_compute_against_time, timed, names)
     return [*specs, FigureSpec("compute_time", "Time saved against compute saved", reading, draw_compute)]
 
 

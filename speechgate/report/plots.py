@@ -1,6 +1,6 @@
 """Quality against sparsity and time, and compute against time, drawn from the rows of results.json."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from speechgate.report.headlines import metric_label
-from speechgate.report.results import gated_names
 from speechgate.usage.theme import WIDTH_INCHES, Theme
 
 Row = dict[str, Any]
@@ -58,16 +57,17 @@ def draw_quality_against_sparsity(
     return figure
 
 
-def draw_quality_against_time(rows: Sequence[Row], theme: Theme) -> Figure:
+def draw_quality_against_time(rows: Sequence[Row], names: Mapping[str, str], theme: Theme) -> Figure:
     """The mean quality of each model against its time relative to dense; a line a series, targets written beside.
 
     Args:
         rows: primary rows of one kind of task whose time was measured, dense included.
+        names: what is gated in each checkpoint (``gated_names``).
     """
     with theme.apply():
         figure, ax = _figure()
         ungated = [row for row in rows if row["stack"] == "none"]
-        for index, (name, series) in enumerate(_series(rows)):
+        for index, (name, series) in enumerate(_series(rows, names)):
             colour = theme.lines[index % len(theme.lines)]
             times, values, targets = _means([*ungated, *series], "time_vs_dense")
             own = [(100 * row["time_vs_dense"], row["value"]) for row in series]
@@ -96,17 +96,18 @@ def draw_quality_against_time(rows: Sequence[Row], theme: Theme) -> Figure:
     return figure
 
 
-def draw_compute_against_time(rows: Sequence[Row], theme: Theme) -> Figure:
+def draw_compute_against_time(rows: Sequence[Row], names: Mapping[str, str], theme: Theme) -> Figure:
     """Time saved against multiply-accumulates saved, a point a task and model, beside the line where both agree.
 
     Args:
         rows: primary rows whose time was measured; dense ones are left out.
+        names: what is gated in each checkpoint (``gated_names``).
     """
     with theme.apply():
         figure, ax = _figure()
         saved = {
             name: [(100 * row["sparsity_macs"], 100 * (1 - row["time_vs_dense"])) for row in series]
-            for name, series in _series(rows)
+            for name, series in _series(rows, names)
         }
         every = [pair for points in saved.values() for pair in points]
         limit = 1.08 * max(5.0, *(max(pair) for pair in every))
@@ -143,12 +144,13 @@ def _means(rows: Sequence[Row], x_key: str) -> tuple[list[float], list[float], l
     return xs, [fmean(row["value"] for row in group) for _, group in ordered], [target for (target, _), _ in ordered]
 
 
-def _series(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+def _series(rows: Sequence[Row], names: Mapping[str, str]) -> list[tuple[str, list[Row]]]:
     """The rows of each series of gated models, with its name."""
-    names = gated_names(rows)
-    return [
-        (name, [row for row in rows if names.get(row["checkpoint"]) == name]) for name in sorted(set(names.values()))
-    ]
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["stack"] != "none":
+            series.setdefault(names[row["checkpoint"]], []).append(row)
+    return sorted(series.items())
 
 
 def _scatter(ax: Axes, points: Sequence[tuple[float, float]], **style: Any) -> None:

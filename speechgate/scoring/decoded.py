@@ -73,8 +73,9 @@ class Decoded:
 
 def variant_of(checkpoint: str, stack: str) -> str:
     """Which gates, by the name of their experiment: "dial" of gates_dial_decoder, "" of gates_decoder_0.50."""
-    found = re.fullmatch(rf"(.+)_{stack}(_\d\.\d\d)?", Path(checkpoint).name)
-    return "" if found is None else " ".join(word for word in found[1].split("_") if word != "gates")
+    name = Path(checkpoint).name
+    words = re.sub(rf"_{stack}(_\d\.\d\d)?$", "", name).split("_")
+    return " ".join(word for word in words if word != "gates")
 
 
 def by_task(utterances: Iterable[Utterance]) -> dict[Task, list[Utterance]]:

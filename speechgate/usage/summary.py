@@ -23,6 +23,7 @@ def summarize_usage(decoded: Decoded) -> dict[str, Any]:
     everything = context_usage(read_masks(decoded.utterances, decoded.gated_sites))
     return {
         "stack": decoded.stack,
+        "checkpoint": decoded.checkpoint,
         "sparsity_target": decoded.sparsity_target,
         "sites": [str(decoded.sites[index]) for index in decoded.gated_sites],
         "utterances": everything.utterances,

@@ -12,8 +12,6 @@ from speechgate.scoring.decoded import Decoded
 from speechgate.task import Task
 from speechgate.usage.masks import read_masks
 
-FACTORS = ("task", "language", "interaction", "audio")
-
 
 @dataclass(frozen=True)
 class Variance:

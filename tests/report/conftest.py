@@ -38,7 +38,7 @@ def write_decode_dir() -> Callable[..., Path]:
             "schema": 1,
             "corpus": "prompts",
             "split": "test",
-            "checkpoint": f"exp/prompts/demo/{stack}_{100 * target:.0f}",
+            "checkpoint": f"exp/prompts/demo/gates_{stack}_{target:.2f}",
             "stack": stack,
             "sparsity_target": target,
             "sites": SITES,

@@ -9,8 +9,9 @@ import pytest
 from speechgate.gates.sites import GateSite
 from speechgate.scoring.decoded import Decoded, Utterance
 from speechgate.task import Task
-from speechgate.usage.variance import FACTORS, explain_variance, stability
+from speechgate.usage.variance import explain_variance, stability
 
+FACTORS = ("task", "language", "interaction", "audio")
 CONTEXTS = ("asr:fra", "asr:spa", "st:fra-eng", "st:spa-eng")
 
 
@@ -94,7 +95,7 @@ def test_stability_of_two_runs():
         ("exp/prompts/gates_decoder_0.50", "decoder 50%"),
         ("exp/prompts/gates_dial_decoder", "decoder 50%, dial"),
         ("exp/prompts/gates_context_free_decoder_0.50", "decoder 50%, context free"),
-        ("elsewhere", "decoder 50%"),
+        ("exp/prompts/half", "decoder 50%, half"),
     ],
 )
 def test_a_label_says_which_gates(checkpoint, label):
