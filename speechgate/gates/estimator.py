@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ESTIMATORS = ("gumbel", "straight_through", "hard_concrete")
 STRETCH = (-0.1, 1.1)  # of the hard-concrete distribution, as in its paper
 
 

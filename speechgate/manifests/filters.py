@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.utils import Seconds
 
@@ -16,8 +15,3 @@ class DurationBetween:
 
     def __call__(self, cut: Cut) -> bool:
         return self.min_duration <= cut.duration <= self.max_duration
-
-
-def filter_cuts(cuts: CutSet, min_duration: Seconds, max_duration: Seconds) -> CutSet:
-    """Keep cuts of ``min_duration`` to ``max_duration`` seconds; a lazy set stays lazy."""
-    return cuts.filter(DurationBetween(min_duration, max_duration))
