@@ -34,7 +34,7 @@ while (($#)); do
     -h | --help) printf '%s\n' "$usage" && exit ;;
     *)
       name=${1#--}
-      [[ " --stage --stop-stage --source ${options[*]/#/--} " == *" $1 "* ]] || die "unknown option $1"
+      [[ $1 == --?* && " --stage --stop-stage --source ${options[*]/#/--} " == *" $1 "* ]] || die "unknown option $1"
       (($# > 1)) || die "$1 needs a value"
       printf -v "${name//-/_}" %s "$2"
       shift 2

@@ -7,6 +7,7 @@ closed modules between the best choice (0) and the worst (1), at budgets of 10 t
     .venv/bin/python scripts/ablate_dial.py
 """
 
+import argparse
 from unittest.mock import patch
 
 import torch
@@ -51,6 +52,7 @@ def regret_after(updates: int, seed: int, *, one_budget: bool = False, noise: bo
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     variants: dict[str, dict[str, bool]] = {
         "as described": {},
         "one budget a batch": {"one_budget": True},

@@ -5,7 +5,8 @@
 #   scripts/slurm.sh train decode score --corpus mls --sparsity 0.5   # some stages: here gates on that model
 #   scripts/slurm.sh train --corpus mls --conf dense                  # one, with any options of its command
 #
-# Each stage begins when the one before has succeeded, and takes the options given, `prepare` --corpus alone.
+# Each stage begins when the one before has succeeded, and takes the options given; but `prepare` takes --corpus and
+# --data alone, and the scoring has no --data.
 #
 #   prepare  an array on PREPARE_NODES=8 nodes: an element converts its shard of the recordings, the last one writes the
 #            manifests.  The corpus is there already: .venv/bin/speechgate download, on a node with a network.
@@ -36,18 +37,24 @@ submit() {
   done
 }
 
+choose() { # those of the options that prepare takes into prepared, those that score takes into scored
+  local name words
+  while (($#)); do
+    name=${1%%=*} words=("$1")
+    case $1 in --corpus | --data) words=("${@:1:2}") ;; esac # the value is the next word
+    case $name in --corpus | --data) prepared+=("${words[@]}") ;; esac
+    [[ $name == --data ]] || scored+=("${words[@]}")
+    shift "${#words[@]}"
+  done
+}
+
 run() {
-  local stage=$1 corpus=() status
+  local stage=$1 prepared=() scored=() status
   shift
+  choose "$@"
   export OMP_NUM_THREADS=1
   case $stage in
-    prepare)
-      while (($#)); do
-        [[ $1 == --corpus ]] && corpus=("$1" "$2")
-        shift
-      done
-      .venv/bin/speechgate prepare "${corpus[@]}"
-      ;;
+    prepare) .venv/bin/speechgate prepare "${prepared[@]}" ;;
     train)
       srun --kill-on-bad-exit=1 .venv/bin/speechgate train "$@"
       status=$?
@@ -57,7 +64,7 @@ run() {
       return "$status"
       ;;
     decode) .venv/bin/speechgate decode "$@" ;;
-    score) .venv/bin/speechgate decode "$@" && .venv/bin/speechgate score "$@" ;;
+    score) .venv/bin/speechgate decode "$@" && .venv/bin/speechgate score "${scored[@]}" ;;
   esac
 }
 

@@ -155,14 +155,15 @@ def write_sentences(source: Path, texts: Path, count: int, without: Iterable[Pat
     rng = random.Random(7)
     texts.mkdir(parents=True, exist_ok=True)
     left_out = held_out(without)
-    for language in LETTERS:
-        found = found_in(source, language)
+    all_found = {language: found_in(source, language) for language in LETTERS}
+    for language, found in all_found.items():
         if not found:
             sys.exit(
                 f"{source} has neither {ISO_639_3[language]}.txt, {language}.txt, {language}/LC_MESSAGES/*.mo nor "
                 f"*_main_i18n_Translation-{language}: name a folder of sentences, or /usr/share/locale, "
                 "or set Acquire::Languages, run apt-get update and name apt's lists"
             )
+    for language, found in all_found.items():
         sentences = sorted(s for s in found if left_out.isdisjoint(" ".join(words_of(t)) for t in (s, found[s]) if t))
         rng.shuffle(sentences)
         sentences.sort(key=lambda sentence: not found[sentence])  # a translation teaches more

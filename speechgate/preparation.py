@@ -60,10 +60,18 @@ def _prepare_corpus(recipe: Recipe, name: str, source: str, shard: Shard) -> boo
             return False
     with in_turn(home / "lock"):
         if not is_done():
-            shutil.rmtree(recipe.tokens, ignore_errors=True)  # they belong to the manifests written next
+            _forget(data, name)
             corpus.prepare(data)
             shutil.rmtree(home / "converted", ignore_errors=True)
     return True
+
+
+def _forget(data: Path, name: str) -> None:
+    """Remove what was made of a corpus's earlier manifests: its tokens, and the tokens and leaks of its mixes."""
+    for home in data.iterdir():
+        if home.is_dir() and name in home.name.split("+"):
+            shutil.rmtree(home / "tokens", ignore_errors=True)
+            (home / "leaks.json").unlink(missing_ok=True)
 
 
 def embed(recipe: Recipe, split: str) -> list[Path]:

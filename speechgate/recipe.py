@@ -139,11 +139,13 @@ class Recipe:
 
     @property
     def is_prepared(self) -> bool:
+        """Whether all corpora are prepared, and a mix after the last of them."""
         prepared = all(CORPORA[name].is_prepared(self.data) for name in self.corpora)
         return prepared and (len(self.corpora) == 1 or self.leaks.is_file())
 
     @property
     def leaks(self) -> Path:
+        """Of a mix: what its corpora share.  Gone, as its tokens are, once one of them is prepared anew."""
         return self.data / self.name / "leaks.json"
 
     def tokenizer(self) -> Tokenizer:

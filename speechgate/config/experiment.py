@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from speechgate.config.gates import GatesConfig
 from speechgate.config.model import AnyModel
@@ -61,9 +63,9 @@ def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experime
         values["model"] = load_yaml(CONF_DIR / "model" / f"{values['model']}.yaml")
     try:
         merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(list(overrides)))
-    except ValueError as error:
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except (ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"override of {path}: {error}") from error
-    plain = OmegaConf.to_container(merged, resolve=True)
     return from_mapping(Experiment, plain, str(path))  # type: ignore[arg-type]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from speechgate.errors import ConfigError
 
@@ -86,12 +88,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: no such file (the message lists its neighbours), or not a mapping.
+        ConfigError: no such file (the message lists its neighbours), not YAML, or not a mapping.
     """
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise ConfigError(f"no configuration {path}; in that folder: {', '.join(known) or 'nothing'}")
-    values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a mapping of keys to values")
     return {str(key): value for key, value in values.items()}

@@ -145,11 +145,16 @@ class TrainConfig:
         for name in ("updates", "accumulate", "checkpoint_every", "validate_every", "log_every", "average"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: give at least 1")
+        for name in ("max_duration", "task_temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}: give a number above 0")
+        if not all(isinstance(speed, int | float) and speed > 0 for speed in self.speed_perturb):
+            raise ConfigError(f"train.speed_perturb is {list(self.speed_perturb)}: give speeds such as [0.9, 1.0, 1.1]")
         for name, share in (("join", self.join), ("recombine", self.recombine)):
             if not 0.0 <= share <= 1.0:
                 raise ConfigError(f"train.{name} is {share}: the share of the examples, 0 to 1")
         for corpus, times in self.repeat.items():
-            if not isinstance(times, int) or times < 0:
+            if not isinstance(times, int) or isinstance(times, bool) or times < 0:
                 raise ConfigError(f"train.repeat.{corpus} is {times}: give a whole number of times, 0 for none")
         if not 0.0 < self.layer_decay <= 1.0 or not 0.0 < self.ema_decay < 1.0:
             raise ConfigError(

@@ -48,4 +48,5 @@ STEPS = (
     "Common Voice (CC0) is handed out by https://commonvoice.mozilla.org/datasets after a form, with the SHA-256 of "
     "each archive: unpack them, which share the folder cv-corpus-<release>, and give it: --source PATH/cv-corpus-..."
 )
-CORPUS = Corpus("common_voice", read, lacks, STEPS)
+LISTS = tuple(f"*/{split}.tsv" for split in SPLITS)
+CORPUS = Corpus("common_voice", read, lacks, STEPS, LISTS)

@@ -69,4 +69,4 @@ STEPS = (
     "https://github.com/facebookresearch/covost: split them with its get_covost_splits.py (columns path, sentence, "
     "translation, client_id) into PATH/<language>. Then --source PATH"
 )
-CORPUS = Corpus("covost2", read, lacks, STEPS)
+CORPUS = Corpus("covost2", read, lacks, STEPS, lists=("*/covost_v2.*.tsv",))

@@ -101,4 +101,5 @@ STEPS = (
     f"Europarl-ST is free for non-commercial use (CC BY-NC 4.0), about 21 GB: --source {WEB} fetches it. Or fetch "
     f"{_URL} yourself (`wget -c` resumes), unpack it, and give the folder: --source PATH/v1.1"
 )
-CORPUS = Corpus("europarl_st", read, lacks, STEPS, splits=("train", "train_noisy", "dev", "test"), archives=archives)
+LISTS = tuple(f"??/??/*/{name}" for name in ("segments.*", "speeches.lst", "speakers.lst"))
+CORPUS = Corpus("europarl_st", read, lacks, STEPS, LISTS, splits=tuple(_FOLDERS), archives=archives)

@@ -86,4 +86,4 @@ STEPS = (
     "PATH/metadata/<language>, the recordings of data/<language>/audio/*.tar.gz to PATH/<language>/{train,dev,test}. "
     "Then --source PATH"
 )
-CORPUS = Corpus("fleurs", read, lacks, STEPS, archives=archives)
+CORPUS = Corpus("fleurs", read, lacks, STEPS, lists=("metadata/*/*.tsv",), archives=archives)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from speechgate.corpus.archives import Archive, fetch_archives, is_fetched, is_web
 from speechgate.corpus.audio import convert_all
+from speechgate.corpus.lists import lists_digest
 from speechgate.corpus.splits import SPLITS
 from speechgate.corpus.stream import counting, recordings, stream_cuts
 from speechgate.corpus.utterance import Utterance
@@ -39,16 +40,18 @@ class Corpus:
     """One corpus, with the verbs that the recipe calls.
 
     ``read`` yields the utterances of a tree, those of one recording next to each other.  ``lacks`` names what a
-    complete tree would have and this one has not.  ``steps`` tell how a person gets the corpus.  Splits beyond
-    train, dev and test get manifests that nothing uses by default.  ``targets`` are the languages that ST is trained
-    into, empty for all that there are; ``units`` and ``vocab_size`` are those of its tokens.  ``archives`` gives what
-    "web:de,it" fetches, for a corpus whose licence and publisher allow it.
+    complete tree would have and this one has not.  ``steps`` tell how a person gets the corpus.  ``lists`` are glob
+    patterns, below the root, of all that ``read`` reads but the recordings.  Splits beyond train, dev and test get
+    manifests that nothing uses by default.  ``targets`` are the languages that ST is trained into, empty for all that
+    there are; ``units`` and ``vocab_size`` are those of its tokens.  ``archives`` gives what "web:de,it" fetches, for a
+    corpus whose licence and publisher allow it.
     """
 
     name: str
     read: Callable[[Path], Iterator[Utterance]]
     lacks: Callable[[Path], list[str]]
     steps: str
+    lists: tuple[str, ...]
     splits: tuple[str, ...] = SPLITS
     targets: tuple[str, ...] = ()
     units: Units = "unigram"
@@ -95,10 +98,14 @@ class Corpus:
         return (source == "auto" or root == self._root(data_dir, source)) and not self.lacks(root)
 
     def is_prepared(self, data_dir: Path | str) -> bool:
-        """Whether all manifests are there, made from this source with these thresholds."""
+        """Whether all manifests are there, made from this source, its lists as they are, with these thresholds.
+
+        A source that is gone has not changed.
+        """
         try:
             report = json.loads((self.home(data_dir) / "report.json").read_text(encoding="utf-8"))
-            made = report["made_from"] == self._inputs(data_dir) and report["schema"] == SCHEMA
+            inputs, made_from = self._inputs(data_dir), report["made_from"]
+            made = report["schema"] == SCHEMA and all(made_from.get(key) == value for key, value in inputs.items())
         except (OSError, ValueError, KeyError, DownloadError):
             return False
         return made and all(path.is_file() for path in self.manifest_paths(data_dir).values())
@@ -174,7 +181,11 @@ class Corpus:
         return load_quality(RECIPES / self.name / "conf" / "quality.yaml")
 
     def _inputs(self, data_dir: Path | str) -> dict[str, Any]:
-        return {"root": str(self._downloaded(data_dir)), "quality": asdict(self.quality)}
+        """What decides the manifests, as plain values; without ``lists`` where the source is gone."""
+        root = self._downloaded(data_dir)
+        digest = lists_digest(root, (path for pattern in self.lists for path in root.glob(pattern)))
+        inputs = {"root": str(root), "quality": asdict(self.quality)}
+        return inputs if digest is None else {**inputs, "lists": digest}
 
     def _record(self, data_dir: Path | str) -> Path:
         return self.home(data_dir) / "source.json"

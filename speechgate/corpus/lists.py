@@ -6,6 +6,7 @@ would shift all parallel lines after them.
 
 import csv
 import gzip
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def read_table(path: Path, columns: Collection[str], delimiter: str = "\t") -> I
             yield from rows
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"table {path} cannot be read: {error}") from error
+
+
+def lists_digest(root: Path, paths: Iterable[Path]) -> str | None:
+    """A digest of the sizes and times of the files below ``root``, for a cheap look at whether they changed.
+
+    None where none of them is there.
+    """
+    states = []
+    for path in sorted(paths):
+        if path.is_file():
+            status = path.stat()
+            states.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16] if states else None
 
 
 def absent(paths: Iterable[Path]) -> list[str]:

@@ -73,4 +73,7 @@ STEPS = (
     "The corpus is public, 0.6 GB: git clone --depth 1 https://github.com/besacier/mboshi-french-parallel-corpus, "
     f"and give the clone, or its folder {FOLDER}: --source PATH"
 )
-CORPUS = Corpus("mboshi", read, lacks, STEPS, splits=("train", "dev", "test", "test_unseen"), units="char")
+LISTS = tuple(
+    f"{top}{split}/*.{suffix}" for top in ("", f"{FOLDER}/") for split in ("train", "dev") for suffix in ("mb", "fr")
+)
+CORPUS = Corpus("mboshi", read, lacks, STEPS, LISTS, splits=("train", "dev", "test", "test_unseen"), units="char")

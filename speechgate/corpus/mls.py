@@ -86,4 +86,4 @@ STEPS = (
     "sums that https://www.openslr.org/94 names. Or fetch mls_<language>_opus.tar.gz from there yourself, unpack it to "
     "PATH/mls_<language>_opus, and give --source PATH"
 )
-CORPUS = Corpus("mls", read, lacks, STEPS, archives=archives)
+CORPUS = Corpus("mls", read, lacks, STEPS, lists=("mls_*/*/transcripts.txt",), archives=archives)

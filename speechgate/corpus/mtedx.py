@@ -91,4 +91,4 @@ STEPS = (
     "mtedx_<language>.tgz and mtedx_<source>-<target>.tgz from https://www.openslr.org/100 yourself (`wget -c` "
     "resumes), unpack them to PATH/<source>-<target>, and give --source PATH"
 )
-CORPUS = Corpus("mtedx", read, lacks, STEPS, archives=archives)
+CORPUS = Corpus("mtedx", read, lacks, STEPS, lists=("??-??/data/*/txt/*",), archives=archives)

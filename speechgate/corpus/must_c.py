@@ -7,7 +7,7 @@ repeated texts.  Train on one direction at a time, or on ST alone, where that ma
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from speechgate.corpus.frame import Corpus
 from speechgate.corpus.lists import absent, read_parallel
@@ -83,4 +83,4 @@ STEPS = (
     "MuST-C (CC BY-NC-ND 4.0) is handed out by https://mt.fbk.eu/must-c after a form, where it still is: unpack "
     "MUSTC_v*_en-<target>.tar.gz to PATH/en-<target>, and give --source PATH"
 )
-CORPUS = Corpus("must_c", read, lacks, STEPS, splits=("train", "dev", "test", "test_he"))
+CORPUS = Corpus("must_c", read, lacks, STEPS, lists=("en-*/data/*/txt/*",), splits=tuple(_FOLDERS))

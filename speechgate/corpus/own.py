@@ -145,4 +145,10 @@ STEPS = (
     "(cuts_train.jsonl.gz) or Kaldi directories (train/wav.scp, text, utt2lang): --source PATH; recipes/own/README.md "
     "has examples"
 )
-CORPUS = Corpus("own", read, lacks, STEPS)
+_KALDI = ("wav.scp", "text", "utt2spk", "utt2lang", "segments", "reco2dur")
+LISTS = tuple(
+    name
+    for split in SPLITS
+    for name in (f"{split}.tsv", f"cuts_{split}.jsonl.gz", *(f"{split}/{each}" for each in _KALDI))
+)
+CORPUS = Corpus("own", read, lacks, STEPS, LISTS)

@@ -18,8 +18,9 @@ from speechgate.audio import SAMPLE_RATE_HZ
 from speechgate.corpus import prompts_report
 from speechgate.corpus.audio import Converted, convert_all
 from speechgate.corpus.frame import RECIPES
+from speechgate.corpus.lists import lists_digest
 from speechgate.corpus.prompts_files import VoiceData, read_corpus
-from speechgate.corpus.prompts_source import CORPUS, Voice, download, downloaded, is_downloaded
+from speechgate.corpus.prompts_source import CORPUS, VOICES, Voice, download, downloaded, is_downloaded
 from speechgate.corpus.splits import SPLITS, read_splits, splits_digest
 from speechgate.errors import DownloadError, ManifestError
 from speechgate.files import write_json
@@ -48,13 +49,17 @@ def manifest_paths(data_dir: Path | str) -> dict[str, Path]:
 
 
 def is_prepared(data_dir: Path | str) -> bool:
-    """Whether the manifests are there and were made from what is downloaded and from the committed splits."""
+    """Whether the manifests are there and were made from what is downloaded and from the committed splits.
+
+    A source that is gone has not changed.
+    """
     try:
         inputs = _inputs(data_dir)
     except DownloadError:
         return False
-    made_from = prompts_report.made_from(prompts_report.report_path(data_dir))
-    return made_from == inputs and all(path.is_file() for path in manifest_paths(data_dir).values())
+    made_from = prompts_report.made_from(prompts_report.report_path(data_dir)) or {}
+    made = all(made_from.get(key) == value for key, value in inputs.items())
+    return made and all(path.is_file() for path in manifest_paths(data_dir).values())
 
 
 def summary(data_dir: Path | str) -> Table:
@@ -131,11 +136,16 @@ def _judge(
 
 
 def _inputs(data_dir: Path | str) -> dict[str, str]:
-    return {
-        "source": downloaded(data_dir).source,
+    """What decides the manifests; without ``lists``, the transcripts, where the source is gone."""
+    there = downloaded(data_dir)
+    transcripts = [path for voice in VOICES if (path := voice.transcript(there.root)) is not None]
+    digest = lists_digest(there.root, transcripts)
+    inputs = {
+        "source": there.source,
         "splits": splits_digest(read_splits()),
         "quality": json.dumps(asdict(_quality())),
     }
+    return inputs if digest is None else {**inputs, "lists": digest}
 
 
 def _audio_path(home: Path, voice: Voice, prompt_id: str) -> Path:

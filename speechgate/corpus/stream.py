@@ -19,12 +19,15 @@ from speechgate.manifests.gate import Gate
 
 # Publishers round the ends of segments up; more than this is another recording's segment.
 _OVERHANG_SECONDS = 0.5
+# Names with more suffixes than there are formats have dots for other reasons: utterance.000001, utterance.000002.
+_MAX_SUFFIXES = 16
 
 
 def recordings(utterances: Iterable[Utterance], root: Path, home: Path) -> Iterator[tuple[Path, Path]]:
     """The recordings of the utterances in which the reader found no problem: (source, its FLAC file to be)."""
+    targets = _Targets(root, home)
     for audio, _ in groupby(each.audio for each in utterances if not each.problem):
-        yield audio, _converted_path(audio, root, home)
+        yield audio, targets.of(audio)
 
 
 def stream_cuts(
@@ -32,11 +35,12 @@ def stream_cuts(
 ) -> Iterator[tuple[str, MonoCut]]:
     """Convert the recordings of ``utterances`` and yield (split, cut); what has no cut is rejected at the gate."""
     waiting: deque[list[Utterance]] = deque()
+    targets = _Targets(root, home)
 
     def jobs() -> Iterator[tuple[Path, Path]]:
         for audio, group in groupby(_usable(utterances, gate), key=attrgetter("audio")):
             waiting.append(list(group))
-            yield audio, _converted_path(audio, root, home)
+            yield audio, targets.of(audio)
 
     with counting("preparing", "utterances") as count:
         for target, result in convert_all(jobs(), workers, reuse=True):
@@ -72,12 +76,34 @@ def _usable(utterances: Iterable[Utterance], gate: Gate) -> Iterator[Utterance]:
             yield utterance
 
 
-def _converted_path(audio: Path, root: Path, home: Path) -> Path:
-    """Below home/audio as the source is below the corpus's root; what lies elsewhere is told apart by a digest."""
-    if audio.is_relative_to(root):
-        return home / "audio" / audio.relative_to(root).with_suffix(".flac")
-    digest = hashlib.sha256(str(audio.parent).encode()).hexdigest()[:12]
-    return home / "audio" / "elsewhere" / digest / f"{audio.stem}.flac"
+class _Targets:
+    """The FLAC file that each recording of a corpus becomes, no two the same one.
+
+    It lies below home/audio as its source does below the corpus's root.  A source elsewhere is told apart by a digest,
+    and so is x.mp3 where x.wav lies beside it and other recordings with that suffix came before: a memory of suffixes
+    does for any number of recordings.
+    """
+
+    def __init__(self, root: Path, home: Path) -> None:
+        self._root, self._audio = root, home / "audio"
+        self._suffixes: set[str] = set()
+
+    def of(self, audio: Path) -> Path:
+        if self._has_twin(audio):
+            return self._apart(audio, str(audio))
+        if audio.is_relative_to(self._root):
+            return self._audio / audio.relative_to(self._root).with_suffix(".flac")
+        return self._apart(audio, str(audio.parent))
+
+    def _apart(self, audio: Path, told_by: str) -> Path:
+        digest = hashlib.sha256(told_by.encode()).hexdigest()[:12]
+        return self._audio / "elsewhere" / digest / f"{audio.stem}.flac"
+
+    def _has_twin(self, audio: Path) -> bool:
+        self._suffixes.add(audio.suffix)
+        if len(self._suffixes) > _MAX_SUFFIXES:
+            return True
+        return any(audio.with_suffix(each).is_file() for each in self._suffixes if each != audio.suffix)
 
 
 def _cut(utterance: Utterance, path: Path, converted: Converted, gate: Gate) -> MonoCut | None:

@@ -91,4 +91,4 @@ STEPS = (
     "all. Or `lhotse download voxpopuli --subset asr PATH` brings PATH/raw_audios, and "
     f"{_URL}/annotations/asr/asr_<language>.tsv.gz goes to PATH. Then --source PATH"
 )
-CORPUS = Corpus("voxpopuli", read, lacks, STEPS, archives=archives)
+CORPUS = Corpus("voxpopuli", read, lacks, STEPS, lists=("asr_*.tsv.gz",), archives=archives)

@@ -17,7 +17,6 @@ from speechgate.errors import ConfigError, DownloadError, ManifestError
 from speechgate.hypotheses import decode
 from speechgate.manifests.cuts import read_cuts, validate
 from speechgate.manifests.gate import issue_totals
-from speechgate.manifests.quality import Quality
 from speechgate.preparation import prepare, report_leaks
 from speechgate.recipe import Recipe
 from tests.corpus.clips import Clip, write, write_audio
@@ -37,22 +36,6 @@ TASKS = {
 }
 # Everything of a recipe's configuration is tried but its size.
 TINY = ("train.updates=1", "train.validate_every=1", "train.workers=0", "train.warmup=1", "train.precision=32-true")
-
-
-@pytest.fixture(scope="session")
-def corpora(tmp_path_factory: pytest.TempPathFactory, clips: list[Clip]) -> tuple[Path, dict[str, Expected]]:
-    """A data folder with every corpus prepared, and what each should hold; tests must not change it."""
-    folder = tmp_path_factory.mktemp("corpora")
-    expected = {}
-    with pytest.MonkeyPatch.context() as patch:
-        # A trap in ten utterances is more than the thresholds of real corpora allow.
-        patch.setattr(frame, "load_quality", lambda path: Quality(max_bad_percent=40))
-        for name, make in LAYOUTS.items():
-            (folder / "raw" / name).mkdir(parents=True)
-            expected[name] = make(folder / "raw" / name, clips)
-            CORPORA[name].download(folder / "data", str(folder / "raw" / name))
-            CORPORA[name].prepare(folder / "data", workers=1)
-    return folder, expected
 
 
 def test_every_corpus_has_a_layout() -> None:

@@ -1,4 +1,5 @@
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -158,6 +159,21 @@ def test_other_source_or_splits_ask_for_another_preparation(tree: Path, tmp_path
     assert prompts.is_prepared(data_dir)
     monkeypatch.setattr(prompts, "read_splits", dict)
     assert not prompts.is_prepared(data_dir)
+
+
+def test_a_changed_transcript_asks_for_another_preparation(tree: Path, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    prompts.download(data_dir, str(tree))
+    prompts.prepare(data_dir, workers=1)
+    transcript = VOICES[0].transcript(tree)
+    assert transcript is not None
+    lines = gzip.decompress(transcript.read_bytes())
+    transcript.write_bytes(gzip.compress(lines + b"\nan-id: Another line.\n"))
+    assert not prompts.is_prepared(data_dir)
+    prompts.prepare(data_dir, workers=1)
+    assert prompts.is_prepared(data_dir)
+    shutil.rmtree(tree)
+    assert prompts.is_prepared(data_dir)
 
 
 def test_bad_recordings_are_listed_and_left_out(tree: Path, tmp_path: Path) -> None:

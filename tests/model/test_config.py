@@ -127,6 +127,30 @@ def test_an_experiment_is_read_with_overrides():
         load_experiment("debgu")
 
 
+@pytest.mark.parametrize("text", ["train: {updates: 7\n", "name: ${nope}\n", "a: b: c\n"])
+def test_a_file_that_is_not_yaml_is_named(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"mine.yaml cannot be read: "):
+        load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.updates=[1", "override of .*debug.yaml: "),
+        ("train.seed=${nope}", "override of .*debug.yaml: "),
+        ("train.max_duration=0", "train.max_duration is 0.0: give a number above 0"),
+        ("train.task_temperature=0", "train.task_temperature is 0.0: give a number above 0"),
+        ("train.speed_perturb=[fast]", r"train.speed_perturb is \['fast'\]: give speeds"),
+        ("train.repeat={prompts: true}", "train.repeat.prompts is True: give a whole number"),
+    ],
+)
+def test_an_override_that_cannot_be_is_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_experiment("debug", [override])
+
+
 def test_a_configuration_may_rest_on_one_that_rests_on_another(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("base: corpus_gates\ngates: {context: [task]}\ntrain: {updates: 7}\n")

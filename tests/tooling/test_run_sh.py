@@ -107,12 +107,14 @@ def test_a_failing_stage_ends_the_run(checkout: Checkout) -> None:
         ("--stage 3 --stop-stage 2", "--stage 3 comes after --stop-stage 2"),
         ("--stage", "--stage needs a value"),
         ("--stages 2", "unknown option --stages"),
+        ("stage 2", "unknown option stage"),
+        (" x", "unknown option "),
         ("--model tiny", "unknown option --model"),
         ("--stage 1+1", "there is no stage '1+1'"),
     ],
 )
 def test_bad_options_are_refused_by_name(checkout: Checkout, words: str, message: str) -> None:
-    result = checkout.run(SCRIPT, *words.split(), check=False)
+    result = checkout.run(SCRIPT, *words.split(" "), check=False)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Usage:" in result.stderr

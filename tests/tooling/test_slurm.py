@@ -102,6 +102,24 @@ def test_what_a_job_runs(cluster: Checkout, stage: str, calls: list[list[str]], 
     assert cluster.environment["SLURM_ARRAY_TASK_ID"] == "2"
 
 
+@pytest.mark.parametrize(
+    ("given", "prepared", "scored"),
+    [
+        (["--corpus=mls", "--lang=de"], ["--corpus=mls"], ["--corpus=mls", "--lang=de"]),
+        (["--data", "my data", "--corpus", "mls"], ["--data", "my data", "--corpus", "mls"], ["--corpus", "mls"]),
+        (["--lang", "de", "--data=my data"], ["--data=my data"], ["--lang", "de"]),
+        (["--corpus", "own", "--data-augment"], ["--corpus", "own"], ["--corpus", "own", "--data-augment"]),
+    ],
+)
+def test_options_in_both_forms_reach_the_commands_that_have_them(
+    cluster: Checkout, given: list[str], prepared: list[str], scored: list[str]
+) -> None:
+    for stage in ("prepare", "train", "score"):
+        start(cluster, "run", stage, *given, SLURM_SUBMIT_DIR=str(cluster.root), SLURM_JOB_ID="7")
+    calls = [["prepare", *prepared], ["train", *given], ["decode", *given], ["score", *scored]]
+    assert cluster.calls == [["speechgate", *call] for call in calls]
+
+
 def test_prepare_of_the_default_corpus(cluster: Checkout) -> None:
     start(cluster, "run", "prepare", "--lang", "de", SLURM_SUBMIT_DIR=str(cluster.root))
     assert cluster.calls == [["speechgate", "prepare"]]

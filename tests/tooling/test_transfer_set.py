@@ -73,12 +73,12 @@ def test_messages_of_programs_come_with_their_english(script, tmp_path: Path, or
     ]
     done = run("sentences", tmp_path, tmp_path / "texts", path="/usr/bin:/bin")
     assert "fr/LC_MESSAGES" in done.stderr  # English and Spanish were found, and no French
-    spanish = (tmp_path / "texts" / "es.txt").read_text().splitlines()
-    assert sorted(spanish) == [
-        "Escriba el nombre del archivo.\tPlease give the name of the file.",
-        "Salir de la aplicación\tQuit the program now",
-    ]
-    assert "Please give the name of the file." in (tmp_path / "texts" / "en.txt").read_text().splitlines()
+    assert not list((tmp_path / "texts").iterdir())  # so nothing is written, beside what another source gave
+    assert script.found_in(tmp_path, "es") == {
+        "Escriba el nombre del archivo.": "Please give the name of the file.",
+        "Salir de la aplicación": "Quit the program now",
+    }
+    assert "Please give the name of the file." in script.found_in(tmp_path, "en")
 
 
 def test_pairs_and_plain_sentences_are_read_and_held_out_ones_are_not_taken(script, tmp_path: Path) -> None:
