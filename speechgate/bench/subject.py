@@ -17,6 +17,7 @@ from speechgate.decoding.execution import Execution
 from speechgate.decoding.search import SearchOptions
 from speechgate.errors import ConfigError
 from speechgate.gates.espnet import known_stacks
+from speechgate.gates.sites import kinds_of
 from speechgate.model.build import build_model
 from speechgate.model.checkpoint import Checkpoint, load_checkpoint
 from speechgate.model.espnet_compat import BatchBeamSearch, CTCPrefixScorer
@@ -99,7 +100,9 @@ class Subject:
         for stack in stacks:
             at = torch.tensor(self.gates.sites_of(stack))
             if seed is None:
-                closed = torch.tensor([(s.layer + i) % 2 for i, s in enumerate(self.gates.sites)])[at].bool()
+                kinds = kinds_of(self.gates.sites, stack)
+                sites = [self.gates.sites[index] for index in at]
+                closed = torch.tensor([(site.layer + kinds.index(site.kind)) % 2 == 1 for site in sites])
             else:
                 order = torch.randperm(len(at), generator=torch.Generator().manual_seed(seed))
                 closed = order < len(at) // 2

@@ -1,6 +1,7 @@
 """The benchmark of a tiny model: the contract of bench.json, and how runs are timed."""
 
 import json
+from collections import Counter
 
 import pytest
 import torch
@@ -74,12 +75,22 @@ def test_both_engines_find_the_same(result):
 
 def test_half_of_the_modules_are_closed_and_every_kind_once(result):
     by_name = {case["name"]: case for case in result["cases"]}
-    assert by_name["both50 b1 ctc0"]["sparsity_decoder"] == pytest.approx(0.5, abs=0.2)
+    assert by_name["both50 b1 ctc0"]["sparsity_decoder"] == by_name["both50 b1 ctc0"]["sparsity_encoder"] == 0.5
     assert by_name["decoder50 b1 ctc0"]["sparsity_encoder"] == 0
     assert (
         by_name["both50 b1 ctc0"]["gmacs"] < by_name["decoder50 b1 ctc0"]["gmacs"] < by_name["dense b1 ctc0"]["gmacs"]
     )
     assert sum(name.startswith("no ") for name in by_name) == 7
+
+
+def test_half_of_a_stack_is_every_other_module_of_each_kind():
+    gates = Subject("debug", 60, CPU).mask(("encoder", "decoder"))
+    sites = Subject("debug", 60, CPU).gates.sites
+    closed = Counter(
+        (site.stack, site.kind) for site, is_open in zip(sites, gates.tolist(), strict=True) if not is_open
+    )
+    layers = Counter((site.stack, site.kind) for site in sites)
+    assert all(abs(closed[kind] - layers[kind] / 2) < 1 for kind in layers)
 
 
 def test_table_shows_every_case(result):
