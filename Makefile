@@ -9,9 +9,9 @@ takes/demo := SOURCE FROM_SCRATCH
 takes/run := CORPUS SOURCE STAGE STOP_STAGE
 takes/train := CORPUS TASK LANG CONF SPARSITY STACK
 takes/decode := $(takes/train)
-takes/score := $(takes/train)
+takes/score := CORPUS TASK LANG SPARSITY STACK
 takes/sweep := $(takes/train)
-takes/report := $(takes/train)
+takes/report := CORPUS TASK LANG
 takes/bench := CORPUS MODEL
 goals := $(or $(MAKECMDGOALS),help)
 allowed := $(sort $(foreach goal,$(goals),$(takes/$(goal))))
@@ -70,9 +70,9 @@ run: setup ## numbered stages of a recipe [CORPUS=prompts SOURCE=auto STAGE=1 ST
 
 train:  ## train a model, or the gates of one (*)
 decode: ## write hypotheses (*)
-score:  ## WER, CER, BLEU and chrF of the hypotheses (*)
+score:  ## WER, CER, BLEU and chrF of the hypotheses (* but CONF)
 sweep:  ## train, decode and score at several sparsity targets (*)
-report: ## one page of tables, plots and module maps (*)
+report: ## one page of tables, plots and module maps [CORPUS TASK LANG]
 bench:  ## time of decoding, dense and gated, beside ESPnet's [MODEL=small | CORPUS=prompts]
 train decode score sweep report bench: setup
 	$(speechgate) $@ $(options)

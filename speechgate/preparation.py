@@ -42,7 +42,8 @@ def _prepare_corpus(recipe: Recipe, name: str, source: str, shard: Shard) -> boo
     corpus, data, home = CORPORA[name], recipe.data, recipe.data / name
 
     def is_done() -> bool:
-        return corpus.is_downloaded(data, source) and corpus.is_prepared(data)
+        is_of_source = len(recipe.corpora) > 1 or corpus.is_downloaded(data, source)  # a mix takes what is prepared
+        return is_of_source and corpus.is_prepared(data)
 
     if is_done():
         return True

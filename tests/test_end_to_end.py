@@ -5,15 +5,18 @@ import socket
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from speechgate.bench.experiments import bench_experiments
+from speechgate.cli import app
 from speechgate.config import load_experiment
 from speechgate.decoding.execution import Execution
 from speechgate.demo import Point, copy_pretrained, run_points
-from speechgate.errors import CheckpointError, ConfigError
-from speechgate.preparation import prepare
+from speechgate.errors import CheckpointError, ConfigError, SpeechgateError
+from speechgate.preparation import _prepare_corpus, prepare
 from speechgate.recipe import Recipe
 from speechgate.report.results import validate_results
+from speechgate.shard import WHOLE
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,28 @@ def test_from_the_bundled_slice_to_a_report(recipe: Recipe, no_network: None) ->
     before = {path: path.stat().st_mtime_ns for path in recipe.home.rglob("*") if path.name in KEPT}
     run_points(recipe, [Point("decoder", 0.5)], "debug_gates", recipe.home / "sweep", kinds, languages, dense)
     assert before == {path: path.stat().st_mtime_ns for path in before}, "a second run did work again"
+
+
+def test_a_mix_takes_what_is_prepared(recipe: Recipe, no_network: None) -> None:
+    """And brings no other recordings of a corpus in its place."""
+    (recipe.data / "own").mkdir(exist_ok=True)
+    before = (recipe.data / "prompts" / "source.json").read_text()
+    with pytest.raises(SpeechgateError, match="own"):  # of which there is no source
+        prepare(Recipe("own,prompts", recipe.data, recipe.exp), "auto")
+    assert _prepare_corpus(Recipe("own,prompts", recipe.data, recipe.exp), "prompts", "auto", WHOLE)
+    assert (recipe.data / "prompts" / "source.json").read_text() == before
+
+
+def test_a_report_names_what_is_not_scored_and_takes_names(recipe: Recipe) -> None:
+    command = ["report", "--exp", str(recipe.exp), "--data", str(recipe.data)]
+    result = CliRunner().invoke(app, [*command, "--name", "nobody"])
+    assert "is decoded in" in str(result.exception)
+    assert "by nobody" in str(result.exception)
+    unscored = recipe.home / "unscored" / "decode_test"
+    unscored.mkdir(parents=True)
+    result = CliRunner().invoke(app, [*command, "--name", "unscored"])
+    assert f"not scored since it was decoded: {unscored}" in str(result.exception)
+    unscored.rmdir()
 
 
 KEPT = ("model.safetensors", "hypotheses.jsonl", "decode.json", "hypotheses_silent.jsonl")

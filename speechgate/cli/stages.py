@@ -188,11 +188,15 @@ def report(
     corpus: Corpus = "prompts",
     task: Tasks = "",
     lang: Langs = "",
+    name: Name = "",
     split: Split = "test",
     data: Data = DATA,
     exp: Exp = EXP,
 ) -> None:
-    """Write one page and results.json over everything that is decoded and scored: exp/<corpus>/report."""
+    """Write one page and results.json over everything that is decoded and scored: exp/<corpus>/report.
+
+    --name narrows it down to some experiments, of which one is dense.
+    """
     from speechgate.demo import write_page
     from speechgate.hypotheses import decodings
     from speechgate.recipe import Recipe
@@ -200,9 +204,15 @@ def report(
     recipe = Recipe(corpus, data, exp)
     home = recipe.home_of(parts_of(task), parts_of(lang))
     for each in recipe.held_out(split):
-        scored = [folder for folder in decodings(home, each) if (folder / "scores.json").is_file()]
+        chosen = parts_of(name)
+        found = [folder for folder in decodings(home, each) if not chosen or folder.parent.name in chosen]
+        if unknown := set(chosen) - {folder.parent.name for folder in found}:
+            raise ConfigError(f"nothing of {each} is decoded in {home} by {', '.join(sorted(unknown))}")
+        scored = [folder for folder in found if (folder / "scores.json").is_file()]
+        if unscored := [str(folder) for folder in found if folder not in scored]:
+            raise ConfigError(f"not scored since it was decoded: {', '.join(unscored)}; run speechgate score first")
         if not scored:
-            raise ConfigError(f"nothing of {each} is scored in {home}: run speechgate score first")
+            raise ConfigError(f"nothing of {each} is decoded in {home}: run speechgate decode and score first")
         print(write_page(recipe, scored, home / ("report" if each == split else f"report_{each}")))
 
 

@@ -58,11 +58,13 @@ def load_experiment(conf: str | Path, overrides: Iterable[str] = ()) -> Experime
     by conf/model/NAME.yaml.  ``overrides`` are dotted, such as ``train.updates=10``.
     """
     path = _training_conf(conf)
-    values = _with_base(path)
+    values, overrides = _with_base(path), list(overrides)
+    if wrong := [each for each in overrides if "=" not in each]:
+        raise ConfigError(f"--set {wrong[0]!r}: give key=value, such as train.updates=10")
     if isinstance(values.get("model"), str):
         values["model"] = load_yaml(CONF_DIR / "model" / f"{values['model']}.yaml")
     try:
-        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
         plain = OmegaConf.to_container(merged, resolve=True)
     except (ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"override of {path}: {error}") from error

@@ -30,7 +30,9 @@ def read_models(decode_dirs: Sequence[Path]) -> list[Model]:
     decoded.sort(key=lambda d: (not d.is_dense, d.stack, d.sparsity_target))
     dense = [str(d.directory) for d in decoded if d.is_dense]
     if len(dense) != 1:
-        raise ConfigError(f"a report compares with one dense model, these directories hold {len(dense)}: {dense}")
+        raise ConfigError(
+            f"a report compares with one dense model, these directories hold {len(dense)}: {dense}; --name chooses"
+        )
     if len(splits := sorted({f"{d.corpus} {d.split}" for d in decoded})) > 1:
         raise ConfigError(f"a report is about one corpus and split, these directories hold {', '.join(splits)}")
     return [Model(d, _read_scores(d.directory), [] if d.is_dense else compare_decoded(decoded[0], d)) for d in decoded]

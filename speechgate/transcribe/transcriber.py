@@ -97,7 +97,7 @@ class Transcriber:
         return Transcript(segments, last.seconds, last.task, last.language_probability)
 
     def stream(
-        self, sources: Iterable[Source], task: str | None = None, src: str | None = None, tgt: str | None = None
+        self, sources: Iterable[Source | str], task: str | None = None, src: str | None = None, tgt: str | None = None
     ) -> Iterator[Event]:
         """Transcribe recordings; those of a batch do not influence each other.
 
@@ -120,8 +120,9 @@ class Transcriber:
                 self._vocabulary.ids(each.tgt)  # refused now rather than when it is heard
         return stitched(self._recognised(self._read_all(sources, tasks)))
 
-    def _read_all(self, sources: Iterable[Source], tasks: Sequence[Task]) -> Iterator[_Work | Event]:
-        for source in sources:
+    def _read_all(self, sources: Iterable[Source | str], tasks: Sequence[Task]) -> Iterator[_Work | Event]:
+        for given in sources:
+            source = Path(given) if isinstance(given, str) else given
             try:
                 yield from self._read(source, tasks)
             except AudioError as error:

@@ -138,6 +138,7 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path, text):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("name", "--set 'name': give key=value"),
         ("train.updates=[1", "override of .*debug.yaml: "),
         ("train.seed=${nope}", "override of .*debug.yaml: "),
         ("train.max_duration=0", "train.max_duration is 0.0: give a number above 0"),

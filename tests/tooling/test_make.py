@@ -58,7 +58,10 @@ def test_lang_of_the_command_line_is_no_locale(checkout: Checkout, locale: str) 
     assert not {name: value for name, value in environment.items() if re.search(r"\bde\b|LANG=", value)}
 
 
-@pytest.mark.parametrize("words", ["train TAKS=asr", "train STAGE=2", "demo LANG=de", "test TASK=asr"])
+@pytest.mark.parametrize(
+    "words",
+    ["train TAKS=asr", "train STAGE=2", "score CONF=debug", "report STACK=decoder", "demo LANG=de", "test TASK=asr"],
+)
 def test_a_variable_that_a_target_does_not_take_is_refused(checkout: Checkout, words: str) -> None:
     result = checkout.run("make", *words.split(), check=False)
     target, variable = words.split("=")[0].split()

@@ -135,6 +135,12 @@ def test_other_rates_channels_and_formats(
     assert "record" in found.text
 
 
+def test_a_path_as_text_is_named_in_errors(transcriber: Transcriber, tmp_path: Path) -> None:
+    [event] = transcriber.stream([str(tmp_path / "nope.wav")])
+    assert isinstance(event, Failed)
+    assert "nope.wav" in str(event.error)
+
+
 def test_a_stream_is_read_too(transcriber: Transcriber, talk: Path) -> None:
     class Pipe(io.RawIOBase):
         def __init__(self) -> None:
